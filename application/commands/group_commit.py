@@ -8,12 +8,11 @@ from contextlib import suppress
 from typing import Protocol
 
 from ...domain.authorship import Author, current_author
-from ...domain.errors import ArchiveUnavailable, DatabasePermissionDenied, LedgerUnavailable, Unavailable
+from ...domain.errors import DatabasePermissionDenied, LedgerUnavailable, Unavailable
 from ..results import Receipt
 from ..storage.ports import RowRejected
 
 MAX_GROUP_EVENTS = 500
-SINGLE_EVENT_ERRORS = RowRejected, ArchiveUnavailable
 POLL_SECONDS = 0.05
 """How long a waiting thread sleeps at most: a thread that is interrupted may fail to wake the others."""
 
@@ -148,7 +147,6 @@ class GroupCommit:
 def may_be_caused_by_one(error: Exception) -> bool:
     """Return whether one event may cause an error of a transaction, so that each has to be recorded separately.
 
-    An unavailable database and a missing privilege concern all events. A row that the database rejects does not, nor
-    an archive that can't be read: it is needed for an event that was recorded before, and then pruned.
+    An unavailable database and a missing privilege concern all events. A row that the database rejects does not.
     """
-    return not isinstance(error, Unavailable | DatabasePermissionDenied) or isinstance(error, SINGLE_EVENT_ERRORS)
+    return not isinstance(error, Unavailable | DatabasePermissionDenied) or isinstance(error, RowRejected)

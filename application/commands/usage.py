@@ -14,41 +14,32 @@ from ...domain.combinations import DimensionCombinations
 from ...domain.errors import (
     Corrupted,
     DatabasePermissionDenied,
-    DuplicateMeterEvent,
     InvalidParameter,
     TallybookError,
     Unavailable,
 )
 from ...domain.meter import Meter
 from ...domain.meter_event import MeterEventData
-from ...domain.meter_event_input import MeterEventInput, parse_meter_event
+from ...domain.meter_event_input import parse_meter_event
 from ...domain.plain_types import plain_text
 from ...domain.policy import AcceptancePolicy
 from ...domain.text import abbreviated_repr, is_storable
 from ...domain.timestamps import ensure_utc
-from ..ledger.known_events import KnownEvent, find_known_events
-from ..ledger.ledger import Ledger, StoredMeterEvent
-from ..results import MeterEventsRejected, Outcome, Receipt, Receipts
+from ..ledger.known_events import KnownEvent, find_known_events, read_pruned_events
+from ..ledger.ledger import Ledger
+from ..results import Receipt, Receipts
 from ..storage.key_value import KeyValueEntry
 from ..storage.ports import ConcurrentStreamUpdate
 from ..uuid7 import uuid7
 from .group_commit import GroupCommit
 from .meter_acceptors import MeterAcceptors, MeterCache
+from .receipts import Decision, build_receipts, compare_pruned, require_recorded
 
 AttachToReceipts = Callable[[Sequence[Receipt], datetime], Sequence[KeyValueEntry]]
 """Returns key-value entries to store with a batch, given its receipts and the time it was decided at."""
 LastEvents = Callable[[Sequence[MeterEventData], datetime], Sequence[Aggregate.Event]]
 """Returns events to store after new meter events, given these and the time they were decided at."""
 _ANY_AGE = {"max_age": None, "max_ahead": None}
-
-
-class _Decision(msgspec.Struct):
-    """The decision on one meter event: the data to store, or the error it is rejected with."""
-
-    identifier: str | None
-    event_input: MeterEventInput | None
-    data: MeterEventData | None
-    error: TallybookError | None = None
 
 
 class UsageCommands:
@@ -60,11 +51,11 @@ class UsageCommands:
         self.clock = clock
         self._combinations = DimensionCombinations()
         self._meters = MeterCache(ledger)
-        self._group_commit = GroupCommit(self.record_many)
+        self._group_commit = GroupCommit(self.record_new)
 
     def record(self, meter_event: object) -> Receipt:
         """Record one meter event, with those of other threads. Raises the error it is rejected with."""
-        receipt = self._group_commit.record(meter_event)
+        (receipt,) = compare_pruned(self.ledger, Receipts([self._group_commit.record(meter_event)]))
         if receipt.error is not None:
             raise receipt.error
         return receipt
@@ -85,7 +76,45 @@ class UsageCommands:
         `submitted_at` are the times at which the meter events were submitted, if that was earlier: their age was
         checked then, and one without a timestamp occurred then. `authors` are those of the meter events, if they are
         several; otherwise it is that of the current thread or task.
+
+        Events that are sent again and pruned are compared with their archive after the transaction; before it, if
+        `attach` needs their receipts.
         """
+        receipts = self._record(
+            meter_events, attach, last_events, submitted_at, authors, reads_archive=attach is not None
+        )
+        receipts = compare_pruned(self.ledger, receipts)
+        if strict:
+            require_recorded(receipts)
+        return receipts
+
+    def record_new(
+        self,
+        meter_events: Iterable[object],
+        *,
+        attach: AttachToReceipts | None = None,
+        authors: Iterable[Author | None] | None = None,
+    ) -> Receipts:
+        """Record meter events as `record_many` does, without reading an archive, which may take long.
+
+        The receipts of events with the identifiers of pruned ones are PendingReceipts, also those for `attach`.
+        """
+        return self._record(meter_events, attach, None, None, authors, reads_archive=False)
+
+    def compare_pruned(self, receipts: Receipts) -> Receipts:
+        """Return the receipts of `record_new`, of which none is pending: an archive was read for those that are."""
+        return compare_pruned(self.ledger, receipts)
+
+    def _record(
+        self,
+        meter_events: Iterable[object],
+        attach: AttachToReceipts | None,
+        last_events: LastEvents | None,
+        submitted_at: Sequence[datetime] | None,
+        authors: Iterable[Author | None] | None,
+        *,
+        reads_archive: bool,
+    ) -> Receipts:
         raw_events = list(_require_iterable(meter_events))
         policy = self.policy if submitted_at is None else self.policy.model_copy(update=_ANY_AGE)
         submission_times = repeat(None) if submitted_at is None else submitted_at
@@ -98,24 +127,23 @@ class UsageCommands:
                     _decide(raw_event, acceptors, at, author)
                     for raw_event, at, author in zip(raw_events, submission_times, event_authors, strict=False)
                 ]
-                receipts = self._store(decisions, acceptors.meters, now, attach, last_events)
+                return self._store(decisions, acceptors.meters, now, attach, last_events, reads_archive=reads_archive)
             except ConcurrentStreamUpdate:
                 self._meters.clear()
                 continue  # a meter was changed meanwhile: decide again under its new state
-            if strict:
-                _require_recorded(receipts)
-            return receipts
 
     def _now(self) -> datetime:
         return ensure_utc(self.clock(), "clock")
 
     def _store(
         self,
-        decisions: Sequence[_Decision],
+        decisions: Sequence[Decision],
         meters: Iterable[Meter],
         now: datetime,
         attach: AttachToReceipts | None,
         last_events: LastEvents | None,
+        *,
+        reads_archive: bool,
     ) -> Receipts:
         """Store the accepted events, and the entries attached to them, and return the receipts.
 
@@ -126,13 +154,13 @@ class UsageCommands:
         rejected = {
             decision.identifier for decision in decisions if decision.data is None and decision.identifier is not None
         }
-        stored = find_known_events(self.ledger, rejected) if rejected else {}
+        stored = self._find_known(rejected, reads_archive=reads_archive) if rejected else {}
         receipts: Receipts | None = None
 
         def attach_to_positions(positions: Mapping[str, int]) -> Sequence[KeyValueEntry]:
             nonlocal receipts
             assert attach is not None
-            receipts = _receipts(decisions, stored, positions)
+            receipts = build_receipts(decisions, stored, positions)
             return attach(receipts, now)
 
         positions: Mapping[str, int] = {}
@@ -144,21 +172,25 @@ class UsageCommands:
                 )
                 break
             except IntegrityError:
-                taken = find_known_events(self.ledger, accepted)
+                taken = self._find_known(accepted, reads_archive=reads_archive)
                 if not taken:
                     raise
                 stored.update(taken)
                 accepted = {identifier: data for identifier, data in accepted.items() if identifier not in taken}
-        return _receipts(decisions, stored, positions) if receipts is None else receipts
+        return build_receipts(decisions, stored, positions) if receipts is None else receipts
+
+    def _find_known(self, identifiers: Iterable[str], *, reads_archive: bool) -> dict[str, KnownEvent]:
+        known = find_known_events(self.ledger, identifiers)
+        return read_pruned_events(self.ledger, known) if reads_archive else known
 
 
 def _decide(
     raw_event: object, acceptors: MeterAcceptors, submitted_at: datetime | None, author: Author | None
-) -> _Decision:
+) -> Decision:
     try:
         event_input = parse_meter_event(raw_event)
     except TallybookError as error:
-        return _Decision(_best_effort_identifier(raw_event), None, None, error)
+        return Decision(_best_effort_identifier(raw_event), None, None, error)
     timed_input = event_input
     if submitted_at is not None and event_input.timestamp is None:
         timed_input = msgspec.structs.replace(event_input, timestamp=submitted_at)
@@ -168,11 +200,11 @@ def _decide(
         raise  # nothing is wrong with the event: a caller who reads that it was rejected would not send it again
     except TallybookError as error:
         acceptors.require_current(event_input.event_name)
-        return _Decision(event_input.identifier, event_input, None, error)
+        return Decision(event_input.identifier, event_input, None, error)
     limits = None if acceptors.has_default_ages else acceptors.limits_beyond_defaults(data, submitted_at)
     if author is not None or limits is not None:
         data = _with_author(data, author, limits)
-    return _Decision(event_input.identifier or str(uuid7()), event_input, data)
+    return Decision(event_input.identifier or str(uuid7()), event_input, data)
 
 
 def _with_author(data: MeterEventData, author: Author | None, limits: AcceptedUnder | None) -> MeterEventData:
@@ -184,68 +216,13 @@ def _with_author(data: MeterEventData, author: Author | None, limits: AcceptedUn
     )
 
 
-def _first_by_identifier(decisions: Iterable[_Decision]) -> dict[str, MeterEventData]:
+def _first_by_identifier(decisions: Iterable[Decision]) -> dict[str, MeterEventData]:
     """Return the first accepted event of each identifier."""
     accepted: dict[str, MeterEventData] = {}
     for decision in decisions:
         if decision.data is not None and decision.identifier is not None:
             accepted.setdefault(decision.identifier, decision.data)
     return accepted
-
-
-def _receipts(
-    decisions: Sequence[_Decision], stored: Mapping[str, KnownEvent], positions: Mapping[str, int]
-) -> Receipts:
-    """Build the receipts of a batch from the events stored before and the `positions` of the new ones."""
-    if len(positions) == len(decisions):  # each event is new, under an identifier of its own
-        return Receipts(map(Receipt, positions, positions.values(), repeat(Outcome.ACCEPTED)))
-    known = dict(stored)
-    receipts = Receipts()
-    for decision in decisions:
-        identifier, data = decision.identifier, decision.data
-        if identifier is not None and data is not None and identifier in positions and identifier not in known:
-            receipts.append(Receipt(identifier, positions[identifier], Outcome.ACCEPTED))
-            known[identifier] = StoredMeterEvent(data, positions[identifier])  # a duplicate may follow in the batch
-        else:
-            receipts.append(_rejected_or_known(decision, known))
-    return receipts
-
-
-def _rejected_or_known(decision: _Decision, known: Mapping[str, KnownEvent]) -> Receipt:
-    """Return the receipt of an event that is not new.
-
-    A resubmission of a stored event is a duplicate even if the current rules would reject it. If the stored event can't
-    be read, it is rejected with the reason: it is a duplicate or a conflict, so nothing is lost.
-    """
-    identifier, event_input = decision.identifier, decision.event_input
-    if identifier is None or event_input is None or identifier not in known:
-        return Receipt(identifier, None, Outcome.REJECTED, decision.error)
-    stored = known[identifier]
-    if not isinstance(stored, StoredMeterEvent):
-        return Receipt(identifier, None, Outcome.REJECTED, stored)
-    data, position = stored
-    if data.matches(event_input):
-        return Receipt(identifier, position, Outcome.DUPLICATE)
-    error = DuplicateMeterEvent(
-        f"The identifier {identifier!r} is taken by an event with other content, recorded at "
-        f"{data.recorded_at:%Y-%m-%dT%H:%M:%SZ}; an identifier can be used once.",
-        field="identifier",
-        value=identifier,
-    )
-    return Receipt(identifier, position, Outcome.CONFLICT, error)
-
-
-def _require_recorded(receipts: Receipts) -> None:
-    """Raise MeterEventsRejected if any of the meter events is not recorded with its content."""
-    first = next(((index, receipt) for index, receipt in enumerate(receipts) if receipt.error is not None), None)
-    if first is None:
-        return
-    index, receipt = first
-    raise MeterEventsRejected(
-        f"{receipts.rejected + receipts.conflicts} of {len(receipts)} meter events were not recorded; the first is "
-        f"number {index} (identifier {receipt.identifier!r}): {receipt.error}",
-        receipts,
-    )
 
 
 def _require_iterable(meter_events: object) -> Iterable[object]:

@@ -1,28 +1,44 @@
-"""Looks up recorded meter events by identifier, where one that can't be read must not hold up the others."""
+"""Looks up recorded meter events by identifier. Those that are pruned are found without their archive."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from ...domain.errors import ArchiveMismatch, ArchiveUnavailable
 from ...domain.meter_event import MeterEvent
-from .ledger import Ledger, StoredMeterEvent
+from ..storage.ports import PositionedEventRow
+from .ledger import Ledger, StoredMeterEvent, identifier_of, stored_meter_events
+
+
+class PrunedMeterEvent(NamedTuple):
+    """A recorded meter event whose data is in an archive: its row, with the leaf hash in place of the state."""
+
+    row: PositionedEventRow
+
 
 UnreadableEvent = ArchiveUnavailable | ArchiveMismatch
-KnownEvent = StoredMeterEvent | UnreadableEvent
+KnownEvent = StoredMeterEvent | PrunedMeterEvent | UnreadableEvent
 """A recorded meter event, or the error for one that can't be read from its archive."""
 _log = logging.getLogger("tallybook")
 
 
 def find_known_events(ledger: Ledger, identifiers: Iterable[str]) -> dict[str, KnownEvent]:
-    """Return the recorded meter events among `identifiers`, by identifier; an error for each that can't be read."""
-    wanted = {MeterEvent.stream_id(identifier): identifier for identifier in identifiers}
+    """Return the recorded meter events among `identifiers`, by identifier, without reading an archive."""
+    recorder = ledger.ledger_recorder
+    rows = recorder.select_first_rows(list(map(MeterEvent.stream_id, identifiers)))
+    pruned = recorder.covered_hashes(rows)
+    known: dict[str, KnownEvent] = {identifier_of(row[1]): PrunedMeterEvent(row) for row in rows if row[0] in pruned}
+    return known | stored_meter_events(row for row in rows if row[0] not in pruned)
+
+
+def read_pruned_events(ledger: Ledger, known: Mapping[str, KnownEvent]) -> dict[str, KnownEvent]:
+    """Return known events, with those that are pruned as their archive has them; an error if that can't be read."""
+    rows = {identifier: event.row for identifier, event in known.items() if isinstance(event, PrunedMeterEvent)}
     try:
-        return dict(ledger.find_meter_events(wanted.values()))
+        return {**known, **stored_meter_events(ledger.ledger_recorder.restore(list(rows.values())))}
     except (ArchiveUnavailable, ArchiveMismatch) as error:
         _log.warning("Pruned meter events can't be compared with those that were sent again: %s", error)
-        pruned = {wanted.pop(stream) for stream in ledger.ledger_recorder.select_pruned_streams(list(wanted))}
-        unreadable = {identifier: _unreadable(identifier, error) for identifier in pruned}
-    return {**unreadable, **ledger.find_meter_events(wanted.values())}
+        return {**known, **{identifier: _unreadable(identifier, error) for identifier in rows}}
 
 
 def _unreadable(identifier: str, cause: UnreadableEvent) -> UnreadableEvent:

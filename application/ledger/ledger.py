@@ -169,15 +169,9 @@ class Ledger(Application[str]):
 
     def find_meter_events(self, identifiers: Iterable[str]) -> dict[str, StoredMeterEvent]:
         """Return the recorded meter events among `identifiers`, by identifier."""
-        first_events = self.ledger_recorder.select_first_events(
-            [MeterEvent.stream_id(identifier) for identifier in identifiers]
-        )
-        return {
-            _identifier(stream := str(stored.originator_id)): StoredMeterEvent(
-                _decode_data(stored.id, stream, stored.state), stored.id
-            )
-            for stored in first_events
-        }
+        recorder = self.ledger_recorder
+        first_rows = recorder.select_first_rows([MeterEvent.stream_id(identifier) for identifier in identifiers])
+        return stored_meter_events(recorder.restore(first_rows))
 
     def count_cancelled(self, identifiers: Iterable[str]) -> int:
         """Return how many of the meter events with these identifiers are cancelled."""
@@ -190,7 +184,7 @@ class Ledger(Application[str]):
         check_interruption()
         rows = self.ledger_recorder.select_at(list(positions))
         return {
-            position: (_identifier(stream), _decode_data(position, stream, state))
+            position: (identifier_of(stream), _decode_data(position, stream, state))
             for position, stream, _, _, state in rows
         }
 
@@ -334,8 +328,17 @@ class _Recorded(msgspec.Struct):
 _decode_recorded = msgspec.json.Decoder(_Recorded).decode
 
 
-def _identifier(stream: str) -> str:
+def identifier_of(stream: str) -> str:
+    """Return the identifier of the meter event whose stream this is."""
     return stream.removeprefix(EVENT_PREFIX)
+
+
+def stored_meter_events(rows: Iterable[PositionedEventRow]) -> dict[str, StoredMeterEvent]:
+    """Return the meter events in the first rows of their streams, by identifier."""
+    return {
+        identifier_of(stream): StoredMeterEvent(_decode_data(position, stream, state), position)
+        for position, stream, _, _, state in rows
+    }
 
 
 def _decode_data(position: int, stream: str, state: bytes) -> MeterEventData:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from ...domain.authorship import OUTBOX, Author, current_author
-from ...domain.errors import ArchiveUnavailable, TallybookError
+from ...domain.errors import TallybookError
 from ...domain.timestamps import ensure_utc
 from ..commands.group_commit import may_be_caused_by_one
 from ..commands.usage import UsageCommands
@@ -79,7 +79,7 @@ class Relay:
                 meter_events, submitted_at=submitted_at, authors=[author] * len(meter_events)
             )
         except TallybookError as error:
-            if not may_be_caused_by_one(error) or (len(rows) == 1 and isinstance(error, ArchiveUnavailable)):
+            if not may_be_caused_by_one(error):
                 raise
             return [_rejected(rows[0], error)] if len(rows) == 1 else self._record_separately(rows)
 

@@ -115,7 +115,8 @@ class EventRecorder(BulkLedgerReader, Protocol):
     clock: Callable[[], datetime] | None
     """What says the present time when rows are stored; None if the times of the rows do."""
     archived_events: ArchivedEvents
-    """What the states of pruned events are read from. All methods return them but `raw_rows` and `unpruned_rows`."""
+    """What the states of pruned events are read from. All methods return them but `raw_rows`, `unpruned_rows` and
+    `select_first_rows`."""
 
     def insert_rows(
         self,
@@ -194,8 +195,16 @@ class EventRecorder(BulkLedgerReader, Protocol):
         """Return the first event of each of these streams that exist."""
         ...
 
-    def select_pruned_streams(self, originator_ids: Sequence[str]) -> set[str]:
-        """Return those of these streams whose first event is pruned, without reading it."""
+    def select_first_rows(self, originator_ids: Sequence[str]) -> list[PositionedEventRow]:
+        """Return the first row of each of these streams that exist, as it is stored."""
+        ...
+
+    def covered_hashes(self, rows: Sequence[PositionedEventRow]) -> dict[int, bytes]:
+        """Return the leaf hashes that pruned rows have in place of their states, by position."""
+        ...
+
+    def restore(self, rows: list[PositionedEventRow]) -> list[PositionedEventRow]:
+        """Return rows with the states of pruned events from their archive. Raise as `ArchivedEvents.read` does."""
         ...
 
     def select_at(self, positions: Sequence[int]) -> Sequence[PositionedEventRow]:

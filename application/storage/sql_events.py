@@ -43,7 +43,8 @@ def absent_triggers(statements: Sequence[str], found: Sequence[tuple[str]]) -> l
 class SqlEventReader(ABC):
     """Reads stored events. The placeholder of a statement is a question mark; `{events}` is the table.
 
-    The states of pruned events are read from `archived_events`, by all methods but `raw_rows` and `unpruned_rows`.
+    The states of pruned events are read from `archived_events`, by all methods but `raw_rows`, `unpruned_rows` and
+    `select_first_rows`.
     """
 
     archived_events: ArchivedEvents = NoArchivedEvents()
@@ -189,12 +190,6 @@ class SqlEventReader(ABC):
     def select_first_events(self, originator_ids: Sequence[str]) -> Sequence[Notification]:
         """Return the first event of each of these streams that exist."""
         return _notifications(self.restore(self.select_first_rows(originator_ids)))
-
-    def select_pruned_streams(self, originator_ids: Sequence[str]) -> set[str]:
-        """Return those of these streams whose first event is pruned, without reading it."""
-        rows = self.select_first_rows(originator_ids)
-        pruned = self.covered_hashes(rows)
-        return {stream for position, stream, *_ in rows if position in pruned}
 
     def select_stream(self, stream: str) -> Sequence[Notification]:
         """Return the events of one stream, by version."""

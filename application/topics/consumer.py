@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from ...domain.errors import ArchiveUnavailable, Corrupted, InvalidUsageSource, TallybookError, Unavailable
+from ...domain.errors import Corrupted, InvalidUsageSource, TallybookError, Unavailable
 from ...domain.timestamps import ensure_utc
 from ..commands.group_commit import may_be_caused_by_one
 from ..metering import Metering
@@ -27,7 +27,6 @@ OnBatch = Callable[[ConsumedMessages], object]
 """Called with the outcomes of each batch."""
 OnUnavailable = Callable[[Unavailable], object]
 MAX_VALUE_CHARACTERS = 10_000
-_NOT_OF_MESSAGE = Corrupted, ArchiveUnavailable
 _FETCH_SECONDS = 0.5
 _STATUS_SECONDS, _PARTITIONS_SECONDS, _DELETE_SECONDS = 5.0, 60.0, 3_600.0
 _STANDBY_SECONDS = 1.0
@@ -193,12 +192,12 @@ class TopicConsumer:
         """Record messages and the offsets after them. Raise EntryExists if another consumer has recorded some.
 
         If one of them may be why none can be recorded, the halves are recorded separately, until it is alone. Raise
-        Corrupted or ArchiveUnavailable if what is stored for it can't be read: nothing is wrong with the message.
+        Corrupted if what is stored for it can't be read: nothing is wrong with the message.
         """
         try:
             return self._record_batch(messages, offsets)
         except TallybookError as error:
-            if not may_be_caused_by_one(error) or (len(messages) == 1 and isinstance(error, _NOT_OF_MESSAGE)):
+            if not may_be_caused_by_one(error) or (len(messages) == 1 and isinstance(error, Corrupted)):
                 raise
             if len(messages) == 1:
                 return self._record_batch(messages, offsets, error)

@@ -10,19 +10,18 @@ from typing import cast
 from tallybook.application import Metering, Receipt
 from tallybook.application.access_keys.views import AccessKeyView
 from tallybook.application.interfaces.http.authentication import Authenticator
-from tallybook.application.interfaces.http.group_commit import (
-    GroupCommitter,
-    PendingRequest,
-    RecordRequest,
-    RecordResponse,
-)
+from tallybook.application.interfaces.http.call_scheduler import CallScheduler
+from tallybook.application.interfaces.http.group_commit import GroupCommitter
 from tallybook.application.interfaces.http.idempotency import request_fingerprint
 from tallybook.application.interfaces.http.ledgers import ServedLedger
 from tallybook.application.interfaces.http.observability.metrics import Observer
+from tallybook.application.interfaces.http.pending_requests import PendingRequest, RecordRequest, RecordResponse
 from tallybook.application.interfaces.http.record_queue import RecordQueue
+from tallybook.application.interfaces.http.request_handler import query_limits
 from tallybook.application.interfaces.http.responses import ApiResponse
 from tallybook.domain.meter_event_input import MeterEventInput
 
+QUERY_TIMEOUT_SECONDS = 10
 START, END = datetime(2020, 1, 1, tzinfo=UTC), datetime.now(UTC) + timedelta(days=1)
 CreateResponse = Callable[[Sequence[Receipt], datetime], RecordResponse]
 
@@ -53,6 +52,7 @@ class RecordingObserver:
     def __init__(self) -> None:
         self.commits: list[int] = []
         self.waiting_events = 0
+        self.compared = 0
 
     def queue_changed(self, events: int) -> None:
         """Add to the number of waiting events."""
@@ -62,6 +62,10 @@ class RecordingObserver:
         """Record the size of a transaction."""
         assert seconds >= 0
         self.commits.append(len(receipts))
+
+    def pruned_compared(self, receipts: Sequence[Receipt]) -> None:
+        """Count the events that were compared with pruned ones."""
+        self.compared += len(receipts)
 
 
 def serve_ledger(metering: Metering) -> ServedLedger:
@@ -76,11 +80,13 @@ async def open_committer(
     requests: RecordQueue[PendingRequest] | None = None,
 ) -> AsyncGenerator[GroupCommitter]:
     """Open a committer until the end of the block."""
-    committer = GroupCommitter(ledger, cast(Observer, observer or RecordingObserver()), requests)
+    queries = CallScheduler(query_limits(QUERY_TIMEOUT_SECONDS), "test-query", is_interruptible=True)
+    committer = GroupCommitter(ledger, cast(Observer, observer or RecordingObserver()), queries, requests)
     try:
         yield committer
     finally:
         await asyncio.to_thread(committer.close)
+        await queries.close()
 
 
 def meter_events(*values: str, event_name: str = "tokens") -> list[MeterEventInput]:

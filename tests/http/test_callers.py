@@ -9,9 +9,10 @@ from typing import cast
 import pytest
 from tallybook.application.interfaces.http.api_request import ApiRequest
 from tallybook.application.interfaces.http.catalogue import all_operations
-from tallybook.application.interfaces.http.group_commit import GroupCommitter, PendingRequest
+from tallybook.application.interfaces.http.group_commit import GroupCommitter
 from tallybook.application.interfaces.http.ledgers import LedgerRegistry
 from tallybook.application.interfaces.http.observability.metrics import Observer
+from tallybook.application.interfaces.http.pending_requests import PendingRequest
 from tallybook.application.interfaces.http.request_handler import RequestHandler, query_limits
 from tallybook.application.interfaces.http.responses import ApiResponse
 from tallybook.application.interfaces.http.sent_response import unread_response_budget

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import pytest
 from tallybook.application import Metering, Receipt
 from tallybook.application.interfaces.http.errors import ApiError
-from tallybook.application.interfaces.http.group_commit import GroupCommitter, PendingRequest, RecordResponse
+from tallybook.application.interfaces.http.group_commit import GroupCommitter
+from tallybook.application.interfaces.http.pending_requests import PendingRequest, RecordResponse
 from tallybook.application.interfaces.http.record_queue import MAX_QUEUED_EVENTS_PER_CALLER, RecordQueue
 from tallybook.domain.meter_event_input import MeterEventInput
 

@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 from tallybook.application import KeyValueEntry, Metering, Receipt
+from tallybook.application.commands.usage import UsageCommands
 from tallybook.application.interfaces.http.errors import ApiError
-from tallybook.application.interfaces.http.group_commit import RecordResponse
+from tallybook.application.interfaces.http.pending_requests import RecordResponse
 from tallybook.application.storage.ports import RowRejected
 from tallybook.domain.errors import (
-    ArchiveUnavailable,
     DatabasePermissionDenied,
     LedgerCorrupted,
     LedgerUnavailable,
@@ -37,7 +37,6 @@ from .group_commit import (
         (ZeroDivisionError("internal: a defect"), 500),
         (LedgerCorrupted("internal: the database can't convert a value of the event"), 500),
         (RowRejected("internal: a policy of the database rejects the event"), 503),
-        (ArchiveUnavailable("the archive of an event that was recorded before can't be read"), 503),
     ],
     ids=lambda parameter: type(parameter).__name__ if isinstance(parameter, Exception) else str(parameter),
 )
@@ -68,18 +67,15 @@ def test_a_failing_request_is_isolated(metering: Metering, key: str, error: Exce
     assert total(metering) == "15"
 
 
-class FailingMetering:
-    """A ledger whose transactions fail at commit."""
+class FailingUsage:
+    """Commands whose transactions fail at commit."""
 
-    def __init__(self, metering: Metering, error: TallybookError) -> None:
-        self._metering = metering
+    def __init__(self, usage: UsageCommands, error: TallybookError) -> None:
+        self._usage = usage
         self.error: TallybookError | None = error
         self.transactions = 0
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._metering, name)
-
-    def record_many(self, meter_events: Any, *, attach: Callable[..., Sequence[KeyValueEntry]], authors: Any) -> Any:
+    def record_new(self, meter_events: Any, *, attach: Callable[..., Sequence[KeyValueEntry]], authors: Any) -> Any:
         """Record, and fail at commit."""
         self.transactions += 1
 
@@ -89,7 +85,7 @@ class FailingMetering:
                 raise self.error
             return entries
 
-        return self._metering.record_many(meter_events, attach=failing, authors=authors)
+        return self._usage.record_new(meter_events, attach=failing, authors=authors)
 
 
 @pytest.mark.parametrize(
@@ -102,8 +98,8 @@ def test_an_error_that_concerns_all_requests_is_reported_at_once(
 
     async def run() -> None:
         served_ledger, gate = serve_ledger(metering), BatchGate()
-        failing = FailingMetering(metering, error)
-        served_ledger.metering = cast(Metering, failing)
+        failing = FailingUsage(served_ledger.usage, error)
+        served_ledger.usage = cast(UsageCommands, failing)
         async with open_committer(served_ledger) as committer:
             others = [pending_request(key, meter_events("1")) for _ in range(20)]
             responses = await commit_together(
@@ -165,8 +161,8 @@ def test_a_store_that_fails_acknowledges_nothing(metering: Metering, key: str) -
 
     async def run() -> None:
         served_ledger, gate = serve_ledger(metering), BatchGate()
-        failing = FailingMetering(metering, LedgerUnavailable("the disk at /var/lib is full"))
-        served_ledger.metering = cast(Metering, failing)
+        failing = FailingUsage(served_ledger.usage, LedgerUnavailable("the disk at /var/lib is full"))
+        served_ledger.usage = cast(UsageCommands, failing)
         async with open_committer(served_ledger) as committer:
             responses = await commit_together(
                 committer,

@@ -116,7 +116,7 @@ class CallScheduler:
         If the caller is cancelled, the call is dropped, or interrupted if it runs.
         """
         if self._is_closing:
-            raise _shutting_down()
+            raise shutting_down()
         key_calls = self._keys.setdefault(key_id, _KeyCalls())
         if len(key_calls.waiting) >= self._limits.waiting_per_key:
             raise rate_limited("Too many requests of this key are waiting. Retry later.", "global-concurrency")
@@ -144,7 +144,7 @@ class CallScheduler:
             abandoned = [*key_calls.waiting, *(key_calls.running if self._is_interruptible else ())]
             for call in abandoned:
                 if not call.result.done():
-                    call.result.set_exception(_shutting_down())
+                    call.result.set_exception(shutting_down())
             for call in key_calls.running:
                 call.interruption.interrupt()
             key_calls.waiting.clear()
@@ -219,7 +219,7 @@ class CallScheduler:
             call.interruption.interrupt()
 
     def _interruption_error(self) -> ApiError:
-        return _shutting_down() if self._is_closing else _timed_out(self._limits.timeout_seconds or 0)
+        return shutting_down() if self._is_closing else _timed_out(self._limits.timeout_seconds or 0)
 
     def _forget_idle_keys(self, now: float) -> None:
         idle = [
@@ -238,7 +238,8 @@ def _timed_out(seconds: float) -> ApiError:
     )  # fmt: skip
 
 
-def _shutting_down() -> ApiError:
+def shutting_down() -> ApiError:
+    """Return the error of requests that the server doesn't finish because it shuts down."""
     return ApiError(
         UNAVAILABLE, "The server is shutting down. Retry with another connection.", error_type="api_error",
         code="shutting_down", headers={"Retry-After": "1", "Connection": "close"},

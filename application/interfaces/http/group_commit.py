@@ -1,114 +1,122 @@
-"""Group commit: records waiting requests in one transaction and responds when it is durable."""
+"""Group commit: records waiting requests in one transaction and responds when it is durable.
+
+A request may have events with the identifiers of pruned ones. An archive says whether they are duplicates or
+conflicts, and may take long to read. So the new events are recorded with those of all others; then the archive is read
+in a query thread, as for a query of the access key; and then the response is stored with the next transaction.
+"""
 
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from time import perf_counter
-from typing import NamedTuple
 
-from ....domain.authorship import Author
 from ....domain.errors import TallybookError
-from ....domain.meter_event_input import MeterEventInput
 from ....domain.timestamps import to_microseconds
 from ...access_keys.views import AccessKeyView
 from ...commands.group_commit import may_be_caused_by_one
-from ...results import Receipt
+from ...commands.receipts import PendingReceipt
+from ...results import Receipt, Receipts
 from ...storage.key_value import EntryExists, KeyValueEntry
+from .call_scheduler import CallScheduler, shutting_down
 from .errors import ApiError, rate_limited, to_api_error
-from .idempotency import IdempotencyKey, key_in_use
+from .idempotency import IdempotencyKey
 from .ledgers import ServedLedger
 from .observability.metrics import Observer
-from .record_queue import QueueFull, RecordQueue
-from .responses import ApiResponse, error_response, success
+from .pending_requests import (
+    PendingRequest,
+    answer_like_first,
+    first_per_idempotency_key,
+    has_pending,
+    receipts_of,
+    resolve_futures,
+    unprocessed,
+)
+from .record_queue import QueueClosed, QueueFull, RecordQueue
+from .responses import ApiResponse, success
 
 _log = logging.getLogger("tallybook.server")
-
-
-class RecordResponse(NamedTuple):
-    """The response body of a request, and the entries to store in the transaction of its events."""
-
-    body: object
-    entries: Sequence[KeyValueEntry] = ()
-
-
-class RecordRequest(NamedTuple):
-    """The meter events of a request. `build_response` receives their receipts and may raise ApiError."""
-
-    event_inputs: Sequence[MeterEventInput]
-    build_response: Callable[[Sequence[Receipt], datetime], RecordResponse]
-    author: Author | None = None
-
-
-@dataclass(slots=True, eq=False)
-class PendingRequest:
-    """A request in the queue. `caller` is the id of the access key that the credentials belonged to when it came."""
-
-    caller: str
-    credentials: str
-    by_session: bool
-    build_record_request: Callable[[AccessKeyView], RecordRequest]
-    """Called after authentication. Raises ApiError."""
-    raw_key: str | None
-    fingerprint: bytes
-    request_id: str
-    event_count: int
-    is_v2: bool
-    future: "asyncio.Future[ApiResponse]"
-    record_request: RecordRequest | None = None
-    idempotency_key: IdempotencyKey | None = None
-    response: ApiResponse | None = None
-
-    def fail(self, api_error: ApiError) -> None:
-        """Respond with an error."""
-        self.response = error_response(api_error, is_v2=self.is_v2)
 
 
 class GroupCommitter:
     """Records the waiting requests of one ledger, in a thread of its own."""
 
     def __init__(
-        self, ledger: ServedLedger, observer: Observer, requests: RecordQueue[PendingRequest] | None = None
+        self,
+        ledger: ServedLedger,
+        observer: Observer,
+        queries: CallScheduler,
+        requests: RecordQueue[PendingRequest] | None = None,
     ) -> None:
+        """`queries` are the threads in which archives are read."""
         self.ledger = ledger
         self._observer = observer
+        self._queries = queries
         self._queue: RecordQueue[PendingRequest] = RecordQueue() if requests is None else requests
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="tallybook-committer")
         self._thread.start()
 
     async def submit(self, request: PendingRequest) -> ApiResponse:
-        """Return the response to a request, after its events are durable. Raises ApiError if the queue is full."""
-        try:
-            self._queue.put(request)
-        except QueueFull:
-            message = "Too many meter events are waiting to be recorded. Retry later."
-            raise rate_limited(message, "global-concurrency") from None
+        """Return the response to a request, after its events are durable. Raises ApiError.
+
+        That is 429 if the queue is full. If pruned events can't be compared in time, it says that the new ones are
+        recorded.
+        """
+        self._enqueue(request)
         self._observer.queue_changed(request.event_count)
         try:
-            return await request.future
+            response = await request.future
         finally:
             self._observer.queue_changed(-request.event_count)
+        if response is None:
+            request.receipts = await self._compare_pruned(request)
+            request.event_count, request.future = 0, self._loop.create_future()
+            self._enqueue(request)
+            response = await request.future
+        assert response is not None
+        return response
 
     def close(self) -> None:
         """Record the waiting requests and stop the thread."""
         self._queue.close()
         self._thread.join()
 
+    def _enqueue(self, request: PendingRequest) -> None:
+        try:
+            self._queue.put(request)
+        except QueueFull:
+            message = "Too many meter events are waiting to be recorded. Retry later."
+            raise rate_limited(message, "global-concurrency") from None
+        except QueueClosed:
+            raise shutting_down() from None
+
+    async def _compare_pruned(self, request: PendingRequest) -> Receipts:
+        """Return the receipts of a request, of which none is pending. Raises ApiError."""
+        assert request.receipts is not None
+        pending = request.receipts
+        try:
+            receipts = await self._queries.run(request.caller, partial(self.ledger.usage.compare_pruned, pending))
+        except ApiError as api_error:
+            raise _not_compared(api_error) from api_error
+        compared = [receipt for before, receipt in zip(pending, receipts, strict=True) if receipt is not before]
+        self._observer.pruned_compared(compared)
+        return receipts
+
     def _run(self) -> None:
         while requests := self._queue.take_batch():
             self._process(requests)
-            self._loop.call_soon_threadsafe(_resolve_futures, requests)
+            self._loop.call_soon_threadsafe(resolve_futures, requests)
         self.ledger.rejected_events.flush(self.ledger.now())
 
     def _process(self, requests: Sequence[PendingRequest]) -> None:
         try:
             self._commit_batch(requests)
         except Exception as error:
-            unanswered = _without_response(requests)
+            unanswered = unprocessed(requests)
             api_error = _recording_error(error)
             if len(unanswered) == 1 or not may_be_caused_by_one(error):
                 _log.error(
@@ -125,12 +133,12 @@ class GroupCommitter:
 
     def _commit_batch(self, requests: Sequence[PendingRequest]) -> None:
         self._authenticate(requests)
-        while unanswered := _without_response(requests):
+        while unanswered := unprocessed(requests):
             self._replay_responses(unanswered)
-            batch = _first_per_idempotency_key(_without_response(unanswered))
+            batch = first_per_idempotency_key(unprocessed(unanswered))
             with suppress(EntryExists):  # another process has recorded one of the requests
                 self._record_batch(batch)
-            _answer_like_first(_without_response(unanswered), batch)
+            answer_like_first(unprocessed(unanswered), batch)
 
     def _authenticate(self, requests: Sequence[PendingRequest]) -> None:
         """Authenticate each request; query each key and session once."""
@@ -184,17 +192,19 @@ class GroupCommitter:
         def attach(receipts: Sequence[Receipt], at: datetime) -> list[KeyValueEntry]:
             rejected_events.begin()
             entries: list[KeyValueEntry] = []
-            start = 0
-            for request in requests:
-                end = start + request.event_count
-                entries += self._complete(request, receipts[start:end], at)
-                start = end
+            for request, own in receipts_of(requests, receipts):
+                if not has_pending(own):
+                    entries += self._complete(request, own, at)
             return entries
 
         started = perf_counter()
-        record_requests = [request.record_request for request in requests if request.record_request is not None]
+        record_requests = [
+            request.record_request
+            for request in requests
+            if request.record_request is not None and request.receipts is None
+        ]
         try:
-            receipts = self.ledger.metering.record_many(
+            receipts = self.ledger.usage.record_new(
                 [event_input for record_request in record_requests for event_input in record_request.event_inputs],
                 attach=attach,
                 authors=[
@@ -205,7 +215,10 @@ class GroupCommitter:
             for request in requests:  # the transaction was rolled back: drop the responses
                 request.response = None
             raise
-        self._observer.batch_committed(receipts, perf_counter() - started)
+        for request, own in receipts_of(requests, receipts):
+            request.receipts = Receipts(own)
+        decided = [receipt for receipt in receipts if not isinstance(receipt, PendingReceipt)]
+        self._observer.batch_committed(decided, perf_counter() - started)
         rejected_events.commit(self.ledger.now())
 
     def _complete(self, request: PendingRequest, receipts: Sequence[Receipt], at: datetime) -> Sequence[KeyValueEntry]:
@@ -235,43 +248,10 @@ def _exception_if_unexpected(error: Exception) -> Exception | None:
     return None if isinstance(error, TallybookError) else error
 
 
-def _without_response(requests: Sequence[PendingRequest]) -> list[PendingRequest]:
-    return [request for request in requests if request.response is None]
-
-
-def _first_per_idempotency_key(requests: Sequence[PendingRequest]) -> list[PendingRequest]:
-    """Return the first request of each idempotency key. Its response also answers the others of the key."""
-    seen_keys: set[str] = set()
-    first_requests: list[PendingRequest] = []
-    for request in requests:
-        storage_key = request.idempotency_key.storage_key if request.idempotency_key else None
-        if storage_key is None or storage_key not in seen_keys:
-            first_requests.append(request)
-            seen_keys |= {storage_key} if storage_key else set()
-    return first_requests
-
-
-def _answer_like_first(requests: Sequence[PendingRequest], first_requests: Sequence[PendingRequest]) -> None:
-    """Respond to requests whose idempotency key is that of a rejected first request, which stores no response.
-
-    The same request would be rejected for the same reason. Another one came while the first was in progress.
-    """
-    rejected = {
-        first.idempotency_key: first.response
-        for first in first_requests
-        if first.idempotency_key is not None and first.response is not None and not first.response.is_success
-    }
-    keys_in_use = {key.storage_key for key in rejected}
-    for request in requests:
-        key = request.idempotency_key
-        if key in rejected:
-            request.response = rejected[key]
-        elif key is not None and key.storage_key in keys_in_use:
-            request.fail(key_in_use(key.key))
-
-
-def _resolve_futures(requests: Sequence[PendingRequest]) -> None:
-    for request in requests:
-        if not request.future.done():
-            assert request.response is not None
-            request.future.set_result(request.response)
+def _not_compared(api_error: ApiError) -> ApiError:
+    """Return the error for a request whose pruned events were not compared, because of another error."""
+    return ApiError(
+        api_error.status, "The new meter events of this request are recorded. Others have the identifiers of old ones, "
+        f"and were not compared with them: {api_error}", error_type=api_error.error.type, code=api_error.error.code,
+        headers=api_error.headers,
+    )  # fmt: skip

@@ -44,6 +44,7 @@ class ServedLedger:
         checkpoint_settings: CheckpointSettings | None = None,
     ) -> None:
         self.metering = metering
+        self.usage = metering.imports.usage
         has_signing_key = checkpoint_settings is not None and checkpoint_settings.key is not None
         self.checkpoint_settings = checkpoint_settings if has_signing_key else None
         """The settings of checkpoints, if there is a signing key."""

@@ -31,6 +31,10 @@ class QueueFull(Exception):
     """Too many events wait."""
 
 
+class QueueClosed(Exception):
+    """No more requests are recorded."""
+
+
 class _CallerQueue(Generic[Request]):
     """The waiting requests of one caller, and the number of their events."""
 
@@ -43,7 +47,7 @@ class RecordQueue(Generic[Request]):
     """Waiting requests by caller. Requests are added in one thread and taken in another one.
 
     A batch takes one request of each caller in turn, so that the many requests of one caller don't delay those of
-    others. A request of a caller that has none waiting is always admitted.
+    others. A request of a caller that has none waiting is always admitted, and so is one without events.
     """
 
     def __init__(
@@ -61,13 +65,15 @@ class RecordQueue(Generic[Request]):
         self._changed = threading.Condition()
 
     def put(self, request: Request) -> None:
-        """Add a request. Raises QueueFull."""
+        """Add a request. Raises QueueFull or QueueClosed."""
         size = request.event_count
         with self._changed:
+            if self._is_closed:
+                raise QueueClosed
             waiting = self._by_caller.get(request.caller)
             if waiting is None:
                 waiting = self._by_caller[request.caller] = _CallerQueue()
-            elif waiting.events + size > self._max_events_per_caller or self._events + size > self._max_events:
+            elif size and self._is_full(waiting.events + size, self._events + size):
                 raise QueueFull
             waiting.requests.append(request)
             waiting.events += size
@@ -93,7 +99,10 @@ class RecordQueue(Generic[Request]):
             return batch
 
     def close(self) -> None:
-        """Return the remaining requests in batches, then empty ones."""
+        """Return the remaining requests in batches, then empty ones; accept no others."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
+
+    def _is_full(self, events_of_caller: int, events: int) -> bool:
+        return events_of_caller > self._max_events_per_caller or events > self._max_events

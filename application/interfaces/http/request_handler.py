@@ -23,13 +23,14 @@ from .errors import (
     to_api_error,
     too_many_unread_responses,
 )
-from .group_commit import GroupCommitter, PendingRequest, RecordRequest
+from .group_commit import GroupCommitter
 from .idempotency import IdempotencyKey, check_key
 from .ledgers import LedgerRegistry, Principal, RequestContext, ServedLedger, is_test_credential
 from .memory_budget import MemoryBudget
 from .observability.access_log import customer_of
 from .observability.metrics import Observer
 from .operations import Operation
+from .pending_requests import PendingRequest, RecordRequest
 from .responses import JSON_MEDIA_TYPE, ApiResponse, error_response, success
 from .sent_response import unread_response_budget
 
@@ -139,10 +140,10 @@ class RequestHandler:
 
     async def close(self) -> None:
         """Finish all accepted requests other than queries, and stop the threads."""
+        self._queries.interrupt_all()  # also those that compare pruned events: no committer waits for them
         for committer in self._committers.values():
             await asyncio.to_thread(committer.close)
-        for scheduler in (self._queries, self._changes):
-            scheduler.interrupt_all()
+        self._changes.interrupt_all()
         await self._changes.close()
         self.has_abandoned_queries = not await self._queries.close(SHUTDOWN_GRACE_SECONDS)
         self._short_calls.shutdown()
@@ -246,7 +247,7 @@ class RequestHandler:
         if livemode not in self._committers:
             ledger = await asyncio.to_thread(self.ledgers.for_credentials, credentials)
             if livemode not in self._committers:
-                self._committers[livemode] = GroupCommitter(ledger, self.observer)
+                self._committers[livemode] = GroupCommitter(ledger, self.observer, self._queries)
         committer = self._committers[livemode]
         return committer.ledger, committer
 

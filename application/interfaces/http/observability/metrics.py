@@ -71,10 +71,14 @@ class Metrics:
 
     def observe_commit(self, outcomes: Mapping[str, int], seconds: float) -> None:
         """Record a committed transaction, with the number of events of each outcome."""
-        for outcome, count in outcomes.items():
-            self._events.labels(str(outcome)).inc(count)
+        self.count_events(outcomes)
         self._commit_events.observe(sum(outcomes.values()))
         self._commit_seconds.observe(seconds)
+
+    def count_events(self, outcomes: Mapping[str, int]) -> None:
+        """Count the events of each outcome."""
+        for outcome, count in outcomes.items():
+            self._events.labels(str(outcome)).inc(count)
 
     def observe_delivery(self, outcome: str) -> None:
         """Record a delivery attempt: `delivered`, `failed` or `given_up`."""
@@ -143,6 +147,10 @@ class Observer:
     def batch_committed(self, receipts: Sequence[Receipt], seconds: float) -> None:
         """Record a committed transaction."""
         self.metrics.observe_commit(collections.Counter(receipt.outcome for receipt in receipts), seconds)
+
+    def pruned_compared(self, receipts: Sequence[Receipt]) -> None:
+        """Record the outcomes of events that were compared with pruned ones."""
+        self.metrics.count_events(collections.Counter(receipt.outcome for receipt in receipts))
 
     def close(self) -> None:
         """Write pending lines of the access log."""

@@ -23,9 +23,9 @@ from ..cloud_event_parsing import (
     rejection,
 )
 from ..errors import ApiError, to_api_error
-from ..group_commit import RecordRequest, RecordResponse
 from ..ledgers import RequestContext, ServedLedger
 from ..operations import BodyFormat, OperationRegistry
+from ..pending_requests import RecordRequest, RecordResponse
 from ..responses import JSON_MEDIA_TYPE
 from .meter_events import payload_params
 

@@ -12,9 +12,9 @@ from .....domain.meter_event_input import MeterEventInput
 from ....results import Receipt
 from ....storage.key_value import KeyValueEntry
 from ..api_types import NoParameters, Rfc3339, to_rfc3339
-from ..group_commit import RecordRequest, RecordResponse
 from ..ledgers import RequestContext
 from ..operations import OperationRegistry
+from ..pending_requests import RecordRequest, RecordResponse
 from ..rejected_events import rejected_event
 from .meter_events import CreateMeterEventV2
 

@@ -13,9 +13,9 @@ from .....domain.meter_event_input import MeterEventInput, PayloadKey, PayloadVa
 from ....results import Outcome, Receipt
 from ..api_types import Name, Parameters, Rfc3339, UnixTime, from_unix, to_rfc3339, to_unix
 from ..errors import ApiError, to_api_error
-from ..group_commit import RecordRequest, RecordResponse
 from ..ledgers import RequestContext
 from ..operations import OperationRegistry
+from ..pending_requests import RecordRequest, RecordResponse
 
 operations = OperationRegistry("Meter events")
 
