@@ -1,12 +1,13 @@
 """Usage files of programs: spreadsheets (xlsx) and Parquet, row by row. Their libraries are in the extra `files`."""
 
+import re
 import zipfile
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, time
 from decimal import Decimal
 from importlib import import_module
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 from ...domain.errors import InvalidParameter, TallybookError
 from .csv_rows import column_names
@@ -14,8 +15,14 @@ from .formats import MAX_ROW_BYTES, MalformedFile, Row
 from .json_rows import NestedCell, UnusableCell
 
 MAX_UNPACKED_BYTES = 4 << 30
-MAX_SHEET_ROWS = 1 << 20
 """A spreadsheet that takes more when it is unpacked is rejected."""
+MAX_SHEET_ROWS = 1 << 20
+_FEW_ROWS_BYTES = MAX_SHEET_ROWS * len("<row/>")
+"""A part of a spreadsheet that isn't longer can't have more rows."""
+_CHUNK_BYTES = 1 << 20
+_MAX_TAG_BYTES = 1 << 10
+_ROW_TAG = re.compile(rb"<(?:[^\s<>/]*:)?row[\s/>]")
+_UTF_16_BEGINNINGS = b"\xff\xfe", b"\xfe\xff", b"<\0", b"\0<"
 _BATCH_ROWS = 1_000
 _SPREADSHEET_DIGITS = 15
 """Spreadsheets show at most as many significant digits of their binary numbers, which are exact then."""
@@ -139,6 +146,23 @@ def _filled_rows(sheet: Any, first: int = 1) -> Iterator[tuple[int, tuple[Any, .
             yield line, cells
 
 
+def _check_row_count(part: IO[bytes]) -> None:
+    """Raise MalformedFile if a part of a spreadsheet has more rows than a sheet can have.
+
+    openpyxl reads all of them when it opens the file, also the empty ones: a file of 2 MB can have 100 million.
+    """
+    rows, rest = 0, b""
+    while chunk := part.read(_CHUNK_BYTES):
+        if not rows and not rest and chunk.startswith(_UTF_16_BEGINNINGS):
+            raise MalformedFile("a large sheet is in UTF-16; save it with a program that writes UTF-8")
+        chunk = rest + chunk
+        end = max(chunk.rfind(b"<"), len(chunk) - _MAX_TAG_BYTES)  # a tag may go on in the next chunk
+        rows += len(_ROW_TAG.findall(chunk, 0, end))
+        rest = chunk[end:]
+        if rows > MAX_SHEET_ROWS:
+            raise MalformedFile(f"it has more than the {MAX_SHEET_ROWS:,} rows that a sheet can have")
+
+
 @contextmanager
 def _open_workbook(file: BinaryIO) -> Generator[Any]:
     openpyxl: Any = _import_library("openpyxl")
@@ -147,6 +171,10 @@ def _open_workbook(file: BinaryIO) -> Generator[Any]:
         with zipfile.ZipFile(file) as archive:
             if sum(member.file_size for member in archive.infolist()) > MAX_UNPACKED_BYTES:
                 raise MalformedFile(f"it takes over {MAX_UNPACKED_BYTES:,} bytes when it is unpacked")
+            for member in archive.infolist():
+                if member.file_size > _FEW_ROWS_BYTES:
+                    with archive.open(member) as part:
+                        _check_row_count(part)
         file.seek(0)
         workbook = openpyxl.load_workbook(file, read_only=True, data_only=True)
         try:

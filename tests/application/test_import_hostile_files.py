@@ -191,6 +191,23 @@ def test_a_spreadsheet_with_a_row_far_away(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("row", "encoding", "message"),
+    [
+        ('<row r="1"/>', "utf-8", "more than the 1,048,576 rows"),
+        ("<p:row\n/>", "utf-8", "more than the 1,048,576 rows"),
+        ('<row r="1"/>', "utf-16", "is in UTF-16"),
+    ],
+)
+def test_a_spreadsheet_with_many_empty_rows(tmp_path: Path, row: str, encoding: str, message: str) -> None:
+    """They have one number, so that none seems to be far away. 100 million would take 2 MB and minutes."""
+    rows = row * ((1 << 20) + 1)
+    with zipfile.ZipFile(tmp_path / "usage.xlsx", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+        file.writestr("xl/worksheets/sheet1.xml", f"<sheetData>{rows}</sheetData>".encode(encoding))
+    with pytest.raises(InvalidImportFile, match=message), open_usage_file(tmp_path / "usage.xlsx"):
+        pass
+
+
+@pytest.mark.parametrize(
     ("first", "message"),
     [
         ('{"a" 1}', "Expecting ':' delimiter"),
