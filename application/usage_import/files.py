@@ -26,8 +26,9 @@ from .formats import (
     Row,
 )
 from .json_rows import json_rows, jsonl_rows
+from .parquet_rows import parquet_rows, read_parquet_columns
 from .sources import STANDARD_INPUT, FileSource, ReportingReader, invalid_file, malformed_gzip, open_source
-from .table_rows import parquet_rows, read_parquet_columns, read_sheet_dialect, sheet_lines, sheet_rows
+from .table_rows import read_sheet_dialect, sheet_lines, sheet_rows
 
 CHUNK_BYTES = 1 << 20
 _MAX_HEADER_LINES = 200

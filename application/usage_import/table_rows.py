@@ -1,4 +1,4 @@
-"""Usage files of programs: spreadsheets (xlsx) and Parquet, row by row. Their libraries are in the extra `files`."""
+"""Usage files of programs: spreadsheets (xlsx), row by row. Their library is in the extra `files`."""
 
 import re
 import zipfile
@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from datetime import date, datetime, time
 from decimal import Decimal
 from importlib import import_module
-from typing import IO, Any, BinaryIO, NamedTuple, cast
+from typing import IO, Any, BinaryIO, NamedTuple
 
 from ...domain.errors import InvalidParameter, TallybookError
 from .csv_rows import column_names
 from .formats import MAX_ROW_BYTES, MalformedFile, Row
-from .json_rows import NestedCell, UnusableCell
+from .json_rows import UnusableCell
 
 MAX_UNPACKED_BYTES = 4 << 30
 """A spreadsheet that takes more when it is unpacked is rejected."""
@@ -23,7 +23,6 @@ _CHUNK_BYTES = 1 << 20
 _MAX_TAG_BYTES = 1 << 10
 _ROW_TAG = re.compile(rb"<(?:[^\s<>/]*:)?row[\s/>]")
 _UTF_16_BEGINNINGS = b"\xff\xfe", b"\xfe\xff", b"<\0", b"\0<"
-_BATCH_ROWS = 1_000
 _SPREADSHEET_DIGITS = 15
 """Spreadsheets show at most as many significant digits of their binary numbers, which are exact then."""
 
@@ -80,60 +79,6 @@ def sheet_lines(file: BinaryIO, sheet: str) -> Iterator[tuple[int, set[str]]]:
             yield line, {str(cell).strip() for cell in cells if cell is not None}
 
 
-def read_parquet_columns(file: BinaryIO, max_bytes: int | None = None) -> list[str]:
-    """Return the columns of a Parquet file. Raises MalformedFile, also if it takes more bytes unpacked."""
-    with _open_parquet(file) as parquet:
-        metadata = parquet.metadata
-        unpacked = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
-        if max_bytes is not None and unpacked > max_bytes:
-            raise MalformedFile(f"it takes {unpacked:,} bytes when it is unpacked; the limit is {max_bytes:,}")
-        if unpacked > MAX_ROW_BYTES * metadata.num_rows:
-            raise MalformedFile(f"it has a row of over {MAX_ROW_BYTES:,} bytes")
-        return column_names(parquet.schema_arrow.names)
-
-
-def parquet_rows(file: BinaryIO) -> Iterator[Row]:
-    """Return the rows of a Parquet file. Raises MalformedFile. They are converted column by column, which is faster.
-
-    Columns of text are read as dictionaries: a text that many rows share is in memory once, as it is in the file.
-    """
-    arrow: Any = _import_library("pyarrow")
-    number = 0
-    with _open_parquet(file) as parquet:
-        schema, types = parquet.schema_arrow, arrow.types
-        texts = [field.name for field in schema if types.is_string(field.type) or types.is_large_string(field.type)]
-    with _open_parquet(file, read_dictionary=texts) as parquet:
-        names = column_names(schema.names)
-        for batch in parquet.iter_batches(batch_size=_BATCH_ROWS):
-            columns = [_parquet_cells(arrow, column) for column in batch.columns]
-            size = sum(map(_total_size, columns)) // batch.num_rows + 1 if batch.num_rows else 1
-            for values in zip(*columns, strict=True):
-                number += 1
-                yield Row(number, dict(zip(names, values, strict=False)), size)
-
-
-def _total_size(cells: Sequence[object]) -> int:
-    """Return the size of the cells of a column. Raise MalformedFile if one is longer than a row may be."""
-    sizes = [len(cell) if isinstance(cell, str) else 8 for cell in cells]
-    if max(sizes) > MAX_ROW_BYTES:
-        raise MalformedFile(f"it has a row of over {MAX_ROW_BYTES:,} bytes")
-    return sum(sizes)
-
-
-def _parquet_cells(arrow: Any, column: Any) -> list[object]:
-    """Return the cells of a column. Times are truncated to microseconds, as Python has them."""
-    types, column_type = arrow.types, column.type
-    if types.is_dictionary(column_type):
-        used = column.indices.unique()
-        cells = dict(zip(used.to_pylist(), _parquet_cells(arrow, column.dictionary.take(used)), strict=True))
-        return list(map(cells.get, column.indices.to_pylist()))
-    if types.is_timestamp(column_type) and column_type.unit == "ns":
-        column = column.cast(arrow.timestamp("us", tz=column_type.tz), safe=False)
-    values: list[object] = column.to_pylist()
-    is_cell = types.is_string, types.is_large_string, types.is_integer, types.is_decimal, types.is_timestamp
-    return values if any(check(column_type) for check in is_cell) else list(map(_parquet_cell, values))
-
-
 def _filled_rows(sheet: Any, first: int = 1) -> Iterator[tuple[int, tuple[Any, ...]]]:
     """Yield the rows with any content from row `first` on, with their numbers."""
     sheet.reset_dimensions()  # programs write wrong ones
@@ -165,9 +110,9 @@ def _check_row_count(part: IO[bytes]) -> None:
 
 @contextmanager
 def _open_workbook(file: BinaryIO) -> Generator[Any]:
-    openpyxl: Any = _import_library("openpyxl")
+    openpyxl: Any = import_library("openpyxl")
     file.seek(0)
-    with _reported_as_malformed("it is no spreadsheet in the format xlsx, or it is corrupted"):
+    with reported_as_malformed("it is no spreadsheet in the format xlsx, or it is corrupted"):
         with zipfile.ZipFile(file) as archive:
             if sum(member.file_size for member in archive.infolist()) > MAX_UNPACKED_BYTES:
                 raise MalformedFile(f"it takes over {MAX_UNPACKED_BYTES:,} bytes when it is unpacked")
@@ -184,16 +129,7 @@ def _open_workbook(file: BinaryIO) -> Generator[Any]:
 
 
 @contextmanager
-def _open_parquet(file: BinaryIO, read_dictionary: Sequence[str] = ()) -> Generator[Any]:
-    parquet = _import_library("pyarrow.parquet")
-    file.seek(0)
-    with _reported_as_malformed("it is no Parquet file, or it is corrupted"):
-        # Without pre_buffer: its threads abort a process that ends soon (pyarrow 26).
-        yield parquet.ParquetFile(file, pre_buffer=False, read_dictionary=read_dictionary)
-
-
-@contextmanager
-def _reported_as_malformed(problem: str) -> Generator[None]:
+def reported_as_malformed(problem: str) -> Generator[None]:
     """Raise MalformedFile for every error of a library: those of corrupted files are of many types."""
     try:
         yield
@@ -203,7 +139,8 @@ def _reported_as_malformed(problem: str) -> Generator[None]:
         raise MalformedFile(f"{problem}: {str(error).rstrip('.') or type(error).__name__}") from error
 
 
-def _import_library(name: str) -> Any:
+def import_library(name: str) -> Any:
+    """Return a module of the extra `files`. Raise InvalidParameter if it is not installed."""
     try:
         return import_module(name)
     except ImportError as error:
@@ -219,11 +156,3 @@ def _sheet_cell(value: object) -> object:
     if isinstance(value, datetime) and value.time() == time():
         return value.date()
     return value if value is None or isinstance(value, str | int | date) else UnusableCell("a duration or time of day")
-
-
-def _parquet_cell(value: object) -> object:
-    if isinstance(value, float):
-        return Decimal(repr(value))
-    if isinstance(value, dict):
-        return NestedCell(cast(dict[str, object], value))
-    return value if value is None or isinstance(value, str | int | Decimal | date) else UnusableCell("another type")

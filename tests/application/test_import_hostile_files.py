@@ -22,8 +22,8 @@ from tallybook.application.usage_import.files import open_usage_file
 from tallybook.application.usage_import.formats import FileOptions, Row
 from tallybook.application.usage_import.importer import ImportSummary, RejectedRow, UsageImporter
 from tallybook.application.usage_import.json_rows import CHUNK_CHARACTERS, MAX_ROW_CHARACTERS, json_rows
+from tallybook.application.usage_import.parquet_rows import parquet_rows
 from tallybook.application.usage_import.row_mapper import RowFormat
-from tallybook.application.usage_import.table_rows import parquet_rows
 from tallybook.domain.errors import InvalidImportFile, InvalidRequest
 
 openpyxl: Any = import_module("openpyxl")
