@@ -109,12 +109,14 @@ class Totals(msgspec.Struct, frozen=True, gc=False):
         """Return the totals of both, which must have no record in common."""
         if not (self.count and other.count):
             return self if self.count else other
-        newest = max(self, other, key=_RECENCY)
+        newest = self if _RECENCY(self) > _RECENCY(other) else other
         smallest, largest = self.min, self.max
         if smallest is None or largest is None:
             smallest, largest = other.min, other.max
         elif other.min is not None and other.max is not None:
-            smallest, largest = min(smallest, other.min), max(largest, other.max)
+            # Conditions instead of `min` and `max`, because this runs for every bucket and block that a page changes.
+            smallest = min(smallest, other.min)
+            largest = max(largest, other.max)
         return Totals(
             _add(self.sum, other.sum), self.count + other.count, newest.last, newest.last_at, newest.last_position,
             smallest, largest, self.unique_values | other.unique_values,

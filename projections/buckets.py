@@ -18,8 +18,8 @@ HOUR_SECONDS = 3_600
 DAY_SECONDS = 86_400
 MONTH_SECONDS = 31 * DAY_SECONDS
 """The size of the buckets of UTC months, the longest of which are this long."""
-_DAY = DAY_SECONDS * MICROSECONDS_PER_SECOND
-_DAY_AFTER_ALL = to_microseconds(MAX_DATETIME) // _DAY + 1
+DAY_MICROSECONDS = DAY_SECONDS * MICROSECONDS_PER_SECOND
+_DAY_AFTER_ALL = to_microseconds(MAX_DATETIME) // DAY_MICROSECONDS + 1
 """The number of the first day that no datetime can represent."""
 
 
@@ -50,14 +50,14 @@ def smaller_size(bucket_seconds: int) -> int:
 def bucket_start(at: int, bucket_seconds: int) -> int:
     """Return the start of the bucket that contains `at`."""
     if bucket_seconds == MONTH_SECONDS:
-        return _month_of(at // _DAY)[0]
+        return _month_of(at // DAY_MICROSECONDS)[0]
     return at - at % (bucket_seconds * MICROSECONDS_PER_SECOND)
 
 
 def bucket_end(start: int, bucket_seconds: int) -> int:
     """Return the end of the bucket that starts at `start`."""
     if bucket_seconds == MONTH_SECONDS:
-        return _month_of(start // _DAY)[1]
+        return _month_of(start // DAY_MICROSECONDS)[1]
     return start + bucket_seconds * MICROSECONDS_PER_SECOND
 
 
@@ -79,10 +79,10 @@ def bucket_starts(start: int, end: int, bucket_seconds: int) -> Iterator[int]:
 def _month_of(day: int) -> tuple[int, int]:
     """Return the start and the end of the UTC month that contains a day, given as the number of days since 1970."""
     if day == _DAY_AFTER_ALL:  # a range may end there
-        return day * _DAY, (day + 31) * _DAY
-    at = from_microseconds(day * _DAY)
+        return day * DAY_MICROSECONDS, (day + 31) * DAY_MICROSECONDS
+    at = from_microseconds(day * DAY_MICROSECONDS)
     first_day = day - at.day + 1
-    return first_day * _DAY, (first_day + monthrange(at.year, at.month)[1]) * _DAY
+    return first_day * DAY_MICROSECONDS, (first_day + monthrange(at.year, at.month)[1]) * DAY_MICROSECONDS
 
 
 def cover_range(boundaries: Sequence[int], sizes: Sequence[int]) -> list[RangePart]:

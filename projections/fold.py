@@ -19,9 +19,9 @@ from ..domain.errors import (
 from ..domain.meter_event import MeterEventData
 from ..domain.rules import Rules
 from ..domain.schedule import ALWAYS, RulesPart
-from ..domain.timestamps import EPOCH, MICROSECOND, to_microseconds
+from ..domain.timestamps import EPOCH, MICROSECONDS_PER_SECOND, to_microseconds
 from .blocks import BucketKey, UsageRow
-from .buckets import bucket_end, bucket_sizes, bucket_start
+from .buckets import DAY_MICROSECONDS, bucket_end, bucket_sizes, bucket_start
 from .dimensions import encode_dimensions
 from .high_water_marks import BEFORE_ALL_TIMES, PageMarks
 from .models import CancellationMark, FoldedRules, PinnedRules, ProjectedMeter, RulesRevision
@@ -49,6 +49,7 @@ class PartUsage:
         self.parse = folded.rules.parser()
         self.bucket_seconds = bucket_sizes(folded.rules.event_time_window)[-1]
         self.bucket_microseconds = bucket_end(0, self.bucket_seconds)
+        self.has_days = self.bucket_microseconds == DAY_MICROSECONDS
         self.rows_by_bucket: defaultdict[BucketKey, list[UsageRow]] = defaultdict(list)
         self.cancellations: list[CancellationMark] = []
 
@@ -172,14 +173,15 @@ def fold_page(
                     latest = recorded_at
             if type(event) is MeterEventData:
                 # Inlined to_microseconds and bucket_start, because this runs for every meter event.
-                occurred_at = (event.occurred_at - EPOCH) // MICROSECOND
+                since_epoch = event.occurred_at - EPOCH
+                day_start = since_epoch.days * DAY_MICROSECONDS
+                occurred_at = day_start + since_epoch.seconds * MICROSECONDS_PER_SECOND + since_epoch.microseconds
                 for part in only_parts[event.event_name] or page_usage.parts_at(event.event_name, occurred_at):
                     customer, value, dimension_values, unique_value, is_filtered = part.parse(event.payload)
                     customer_id = customer_ids[customer]
                     dimensions = encode_dimensions(dimension_values) if dimension_values else ""
-                    part.rows_by_bucket[
-                        customer_id, occurred_at - occurred_at % part.bucket_microseconds, dimensions
-                    ].append(
+                    start = day_start if part.has_days else occurred_at - occurred_at % part.bucket_microseconds
+                    part.rows_by_bucket[customer_id, start, dimensions].append(
                         (occurred_at, position, value, recorded_at)
                         if unique_value is None and not is_filtered
                         else (occurred_at, position, value, recorded_at, None, unique_value, is_filtered)

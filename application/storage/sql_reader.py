@@ -204,7 +204,7 @@ class SqlReadModelReader(SqlReadModelStatements):
         columns = f"customer, start, dimensions, {self.TOTALS_COLUMNS}"
         rows = self.select_buckets(columns, meter_id, bucket_seconds, customer_id, start, end)
         return (
-            ((bucket_customer_id, starts_at, dimensions), row_codec.decode_totals(totals_columns))
+            ((bucket_customer_id, starts_at, dimensions), row_codec.decode_totals(*totals_columns))
             for bucket_customer_id, starts_at, dimensions, *totals_columns in check_between(rows)
         )
 

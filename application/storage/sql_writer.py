@@ -81,26 +81,22 @@ class SqlReadModels(SqlReadModelReader):
             new_sizes[block.key] = new_sizes.get(block.key, 0) + encoded_size(block.encoded or b"")
         keys = [key for key, size in new_sizes.items() if size < MIN_BLOCK_SIZE]
         rows = self.select_last_short_blocks(meter_id, keys) if keys else ()
-        return (row_codec.decode_block_columns(row, encoded) for *row, encoded in rows)
+        return (row_codec.decode_block_columns(row[:-1], row[-1]) for row in rows)
 
     def add_blocks(self, meter_id: int, blocks: Sequence[UsageBlock], last_short_blocks: Iterable[UsageBlock]) -> None:
         """Insert new blocks. Append the first one of a bucket to its block among `last_short_blocks`."""
         last_blocks = {block.key: block for block in last_short_blocks}
         new_rows: list[Row] = []
         extended_rows: list[Row] = []
-        for block in blocks:
-            last_block = last_blocks.pop(block.key, None) if last_blocks else None
-            if last_block is None:
-                new_rows.append((meter_id, *row_codec.encode_block_columns(block), block.encoded))
-            else:
-                with row_codec.translate_decode_errors("usage"):
-                    extended_rows.append(
-                        (
-                            meter_id,
-                            *row_codec.encode_block_columns(last_block.merge(block)),
-                            concatenate_blocks(last_block.encoded or b"", block.encoded or b""),
-                        )
-                    )
+        with row_codec.translate_decode_errors("usage"):
+            for block in blocks:
+                last_block = last_blocks.pop(block.key, None) if last_blocks else None
+                if last_block is None:
+                    new_rows.append((meter_id, *row_codec.encode_block_columns(block), block.encoded))
+                else:
+                    encoded = concatenate_blocks(last_block.encoded or b"", block.encoded or b"")
+                    columns = row_codec.encode_block_columns(last_block.merge(block))
+                    extended_rows.append((meter_id, *columns, encoded))
         self.write_blocks(new_rows)
         self.replace_blocks(extended_rows)
 
