@@ -13,10 +13,11 @@ from .plain_types import plain_datetime, plain_decimal, plain_int, plain_text
 from .text import abbreviated_repr, is_storable, is_valid_unicode
 from .timestamps import ensure_utc
 
-Identifier = Annotated[str, Meta(min_length=1, max_length=100)]
-PayloadKey = Annotated[str, Meta(min_length=1, max_length=100)]
-_MAX_VALUE_LENGTH = 5_000
-PayloadValue = Annotated[str, Meta(max_length=_MAX_VALUE_LENGTH)]
+MAX_IDENTIFIER_LENGTH = MAX_KEY_LENGTH = 100
+MAX_PAYLOAD_KEYS, MAX_VALUE_LENGTH = 50, 5_000
+Identifier = Annotated[str, Meta(min_length=1, max_length=MAX_IDENTIFIER_LENGTH)]
+PayloadKey = Annotated[str, Meta(min_length=1, max_length=MAX_KEY_LENGTH)]
+PayloadValue = Annotated[str, Meta(max_length=MAX_VALUE_LENGTH)]
 
 
 class MeterEventInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -30,9 +31,16 @@ class MeterEventInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True, g
     """
 
     event_name: str
-    payload: Annotated[dict[PayloadKey, PayloadValue], Meta(max_length=50)]
+    payload: Annotated[dict[PayloadKey, PayloadValue], Meta(max_length=MAX_PAYLOAD_KEYS)]
     identifier: Identifier | None = None
     timestamp: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+class CheckedMeterEventInput(MeterEventInput, frozen=True, gc=False):
+    """A meter event whose fields the code that creates it has checked, as `parse_meter_event` does.
+
+    All its text is plain and can be stored, and its timestamp is in UTC.
+    """
 
 
 def parse_meter_event(raw: object) -> MeterEventInput:
@@ -41,6 +49,8 @@ def parse_meter_event(raw: object) -> MeterEventInput:
     Its texts and its timestamp are plain values, and the timestamp is in UTC. Raises InvalidIdentifier, InvalidPayload,
     InvalidTimestamp or InvalidMeterEvent, with the field.
     """
+    if type(raw) is CheckedMeterEventInput:
+        return raw
     is_dict = isinstance(raw, dict)
     if not is_dict and isinstance(raw, MeterEventInput):
         # msgspec doesn't validate a struct that Python code creates.
@@ -135,7 +145,7 @@ def _payload_text_or(value: object) -> object:
     number = plain_int(value)
     if number is None:
         decimal = plain_decimal(value)
-        if decimal is None or not decimal.is_finite() or abs(decimal.adjusted()) > _MAX_VALUE_LENGTH:
+        if decimal is None or not decimal.is_finite() or abs(decimal.adjusted()) > MAX_VALUE_LENGTH:
             return _plain_text_or(value)
         return to_plain_string(decimal)
     try:

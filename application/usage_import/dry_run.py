@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from ...domain.meter import STREAM_PREFIX as METER_PREFIX
 from ...domain.meter_event import MeterEvent
+from ...domain.meter_event_input import MeterEventInput
 from ...domain.text import is_storable
 from ..cancellation_views import CancellationPreviewRow
 from ..commands.usage import AttachToReceipts
@@ -81,5 +82,7 @@ def _copy_meter_events(source: Ledger, target: Ledger, identifiers: Iterable[str
 
 def _identifier(meter_event: object) -> str | None:
     """Return the identifier of a row of the importer; None if it is no valid text."""
+    if isinstance(meter_event, MeterEventInput):
+        return meter_event.identifier
     identifier = cast(Mapping[str, Any], meter_event).get("identifier")
     return identifier if isinstance(identifier, str) and is_storable(identifier) else None

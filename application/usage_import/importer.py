@@ -3,12 +3,13 @@
 import gc
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, cast
+from itertools import islice, repeat
+from typing import cast
 
 import msgspec
 
@@ -19,11 +20,13 @@ from ...domain.errors import (
     LedgerUnavailable,
     TallybookError,
 )
+from ...domain.meter_event_input import MeterEventInput, parse_meter_event
 from ..commands.imports import RowRecorder
 from ..meter_views import MeterView
 from ..metering import Metering
 from ..results import Outcome, Receipt, Receipts
 from ..storage.key_value import KeyValueEntry
+from .column_mapper import ColumnMapper
 from .columns import ColumnMapping
 from .files import ProgressCallback, UsageFile
 from .formats import Row
@@ -45,7 +48,7 @@ class _ParsedRow(msgspec.Struct):
 
     row: Row
     identifier: str | None
-    meter_event: Mapping[str, object] | TallybookError
+    meter_event: Mapping[str, object] | MeterEventInput | TallybookError
     is_generated: bool
 
 
@@ -95,6 +98,7 @@ class UsageImporter:
         row_format = replace(row_format, numbers=numbers)
         get_meter = lru_cache(metering.meters.get)
         self._mapper = RowMapper(row_format, get_meter, file.columns)
+        self._column_mapper = ColumnMapper(row_format, self._mapper.keys_of, file.columns)
         self._names = RowNames(source, columns.customer_name, file.columns)
         self._attach = attach
         self._skipped_rows = skipped_rows
@@ -107,16 +111,23 @@ class UsageImporter:
         Also if a timestamp or a number can be read in several ways, or needs an option: then all others may be wrong.
         """
         first_unclear: dict[type[TallybookError], tuple[int, TallybookError]] = {}
-        for row in self.file.rows(advance):
-            if row.error is None:
-                for error in self._mapper.find_unclear(row.cells):
-                    first_unclear.setdefault(type(error), (row.line, error))
+        with _rare_garbage_collection():
+            for line, error in self._find_unclear(advance):
+                first_unclear.setdefault(type(error), (line, error))
         if first_unclear:
             problems = [f"line {line}: {error.message}" for line, error in first_unclear.values()]
             field = next(iter(first_unclear.values()))[1].field
             message = f"{self.file.path}: nothing was recorded. {' '.join(problems)}"
             raise InvalidImportFile(message, field=field, value=str(self.file.path))
         self._is_checked = True
+
+    def _find_unclear(self, advance: ProgressCallback | None) -> Iterator[tuple[int, TallybookError]]:
+        """Yield the errors of unclear cells, with their lines."""
+        for rows in _batches(self.file.rows(advance)):
+            if not self._column_mapper.are_clear(rows):
+                for row in rows:
+                    if row.error is None:
+                        yield from zip(repeat(row.line), self._mapper.find_unclear(row.cells))
 
     def run(
         self, *, on_rejected: OnRejected | None = None, advance: ProgressCallback | None = None
@@ -138,21 +149,12 @@ class UsageImporter:
 
     def _record_rows(self, on_rejected: OnRejected | None, advance: ProgressCallback | None) -> None:
         started = time.monotonic()
-        batch: list[_ParsedRow] = []
-        size = 0
-        for number, row in enumerate(self.file.rows(advance)):
-            if number < self._skipped_rows:
-                self._skip(row)
-                continue
-            batch.append(self._parse(row))
-            size += row.size
-            if len(batch) == BATCH_ROWS or size >= MAX_BATCH_SIZE:
-                self._record(batch, on_rejected)
-                batch, size = [], 0
-                self.summary.seconds = time.monotonic() - started
-        if batch or self._attach is None:
-            self._record(batch, on_rejected)
-        self.summary.seconds = time.monotonic() - started
+        rows = self.file.rows(advance)
+        for row in islice(rows, self._skipped_rows):
+            self._skip(row)
+        for batch in _batches(rows):
+            self._record(self._parse_all(batch), on_rejected)
+            self.summary.seconds = time.monotonic() - started
 
     def _record(self, batch: Sequence[_ParsedRow], on_rejected: OnRejected | None) -> None:
         meter_events = [row.meter_event for row in batch if not isinstance(row.meter_event, TallybookError)]
@@ -189,12 +191,17 @@ class UsageImporter:
         parsed = (row for row in batch if not isinstance(row.meter_event, TallybookError))
         for row, receipt in zip(parsed, receipts, strict=True) if len(first_rows) < MAX_PREVIEW_ROWS else ():
             if receipt.error is None and len(first_rows) < MAX_PREVIEW_ROWS:
-                event = cast(Mapping[str, Any], row.meter_event)
+                event = parse_meter_event(row.meter_event)
+                assert event.timestamp is not None  # the mapper requires one
                 first_rows.append(
-                    PreviewRow(
-                        row.row.line, event["event_name"], event["timestamp"], event["identifier"], event["payload"]
-                    )
+                    PreviewRow(row.row.line, event.event_name, event.timestamp, event.identifier, event.payload)
                 )
+
+    def _parse_all(self, rows: Sequence[Row]) -> list[_ParsedRow]:
+        meter_events = self._column_mapper.map(rows)
+        if meter_events is None:
+            return list(map(self._parse, rows))
+        return [_ParsedRow(row, None, event, False) for row, event in zip(rows, meter_events, strict=True)]
 
     def _parse(self, row: Row) -> _ParsedRow:
         """Return the meter event of a row, or the error that it is rejected with."""
@@ -240,6 +247,20 @@ def _outcomes(batch: Sequence[_ParsedRow], receipts: Sequence[Receipt]) -> Batch
         elif row.is_generated and receipt.outcome is Outcome.DUPLICATE:
             result.generated_duplicates.append(cast(str, receipt.identifier))
     return result
+
+
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Yield the rows in batches that fit in memory."""
+    batch: list[Row] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += row.size
+        if len(batch) == BATCH_ROWS or size >= MAX_BATCH_SIZE:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 @contextmanager

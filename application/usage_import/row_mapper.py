@@ -27,7 +27,7 @@ class RowFormat:
     timestamps: TimestampReader = field(default_factory=TimestampReader)
 
 
-class _MeterKeys(NamedTuple):
+class MeterKeys(NamedTuple):
     """The keys of a meter's payload: of the customer and of the value, whether that is a number, and its column."""
 
     customer: str
@@ -46,22 +46,22 @@ class RowMapper:
         self._read_timestamp = row_format.timestamps.read
         self._is_clear = row_format.timestamps.is_clear
         self._get_meter = get_meter
-        self._keys: dict[str, _MeterKeys | TallybookError] = {}
-        self._payload_columns = None if columns is None else _payload_columns(columns)
+        self._keys: dict[str, MeterKeys | TallybookError] = {}
+        self._payload_columns = None if columns is None else payload_columns(columns)
 
     def map(self, cells: Mapping[str, object]) -> dict[str, object]:
         """Return the meter event of a row. Raises InvalidTimestamp, InvalidValue, and the errors of `get_meter`."""
         mapping = self._mapping
         event_name = mapping.event_name if mapping.event_name is not None else cells.get("event_name")
         payload: dict[str, object] = {}
-        for column, key in _payload_columns(cells) if self._payload_columns is None else self._payload_columns:
+        for column, key in payload_columns(cells) if self._payload_columns is None else self._payload_columns:
             cell = cells[column]
             if cell is not None and cell != "":
                 payload[key] = cell if type(cell) is str else plain_number(cell)
         for column, key in mapping.payload.items():
             _put(payload, key, cell_at(cells, column))
         if isinstance(event_name, str) and event_name:
-            self._add_named(payload, cells, self._keys_of(event_name))
+            self._add_named(payload, cells, self.keys_of(event_name))
         identifier = cells.get(self._identifier_column)
         if identifier is None:
             identifier = cell_at(cells, self._identifier_column)
@@ -100,7 +100,7 @@ class RowMapper:
         mapping = self._mapping
         event_name = mapping.event_name if mapping.event_name is not None else cells.get("event_name")
         if isinstance(event_name, str) and event_name:
-            keys = self._keys_of(event_name)
+            keys = self.keys_of(event_name)
             value = cell_at(cells, keys.value_column) if keys.is_number else None
             if type(value) is str:
                 self._numbers.parse(value, keys.value)
@@ -112,7 +112,7 @@ class RowMapper:
             return mapping.value
         return next((column for column, key in mapping.payload.items() if key == value_key), PAYLOAD_PREFIX + value_key)
 
-    def _add_named(self, payload: dict[str, object], cells: Mapping[str, object], keys: _MeterKeys) -> None:
+    def _add_named(self, payload: dict[str, object], cells: Mapping[str, object], keys: MeterKeys) -> None:
         """Add the cells that are stored under the keys of the meter, and write its number in the plain form."""
         mapping = self._mapping
         if mapping.value is not None:
@@ -127,7 +127,8 @@ class RowMapper:
         if keys.is_number and type(value) is str:
             payload[keys.value] = self._numbers.parse(value, keys.value)
 
-    def _keys_of(self, event_name: str) -> _MeterKeys:
+    def keys_of(self, event_name: str) -> MeterKeys:
+        """Return the keys of a meter. Raises the errors of `get_meter`."""
         keys = self._keys.get(event_name)
         if keys is None:
             try:
@@ -137,7 +138,7 @@ class RowMapper:
             else:
                 is_number = meter.formula.rule.value_type is not ValueType.TEXT
                 column = self._column_of(meter.value_key)
-                keys = _MeterKeys(meter.customer_key, meter.value_key, is_number, column)
+                keys = MeterKeys(meter.customer_key, meter.value_key, is_number, column)
             if len(self._keys) < _MAX_CACHED_METERS:
                 self._keys[event_name] = keys
         if isinstance(keys, TallybookError):
@@ -151,7 +152,7 @@ def cell_at(cells: Mapping[str, object], column: str) -> object:
     return nested_value(cells, column) if cell is None and "." in column else cell
 
 
-def _payload_columns(columns: Iterable[str]) -> list[tuple[str, str]]:
+def payload_columns(columns: Iterable[str]) -> list[tuple[str, str]]:
     """Return the columns `payload_KEY` with their keys."""
     start = len(PAYLOAD_PREFIX)
     return [(column, column[start:]) for column in columns if column.startswith(PAYLOAD_PREFIX)]

@@ -1,7 +1,7 @@
 """Timestamps in usage files."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
 from enum import StrEnum
@@ -13,7 +13,7 @@ from ...domain.errors import InvalidParameter, InvalidTimestamp
 from ...domain.text import abbreviated_repr
 from ...domain.timestamps import EPOCH, MICROSECOND, parse_iso
 from .date_patterns import DatePattern, likely_patterns
-from .formats import UnclearCell
+from .formats import ColumnPattern, UnclearCell
 
 
 class TimestampFormat(StrEnum):
@@ -50,6 +50,7 @@ _VALID_FORMS: Mapping[TimestampFormat, str] = {
 _ISO_WITH_OFFSET = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-][0-9]{2}:[0-5][0-9])"
 )
+_CLEAR_COLUMN = ColumnPattern(_ISO_WITH_OFFSET)
 _NUMBER = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?")
 _PLAUSIBLE_SECONDS = re.compile(r"[1-9][0-9]{9}(?:\.[0-9]{1,18})?")
 _COMPACT_DATE = re.compile(r"([0-9]{8,14})(?:\.0+)?")  # programs write a column with empty cells as 20260301.0
@@ -97,6 +98,20 @@ class TimestampReader:
     def is_clear(self, text: str) -> bool:
         """Return whether a text is an ISO datetime with its offset. It may have an impossible day or hour."""
         return self._is_auto and _ISO_WITH_OFFSET.fullmatch(text) is not None
+
+    def are_clear(self, cells: Sequence[str]) -> bool:
+        """Return whether `is_clear` is true of all cells; False if one is no text."""
+        return self._is_auto and _CLEAR_COLUMN.matches(cells)
+
+    def read_clear(self, cells: Sequence[str]) -> list[datetime] | None:
+        """Return the times of cells that are all clear, in UTC; None if not, or if one can't be read."""
+        if not self.are_clear(cells):
+            return None
+        try:
+            times = list(map(datetime.fromisoformat, cells))
+            return [at if at.tzinfo is UTC else at.astimezone(UTC) for at in times]
+        except (ValueError, OverflowError):
+            return None
 
     def read(self, cell: object, column: str) -> datetime:
         """Return the time of a cell in UTC. Digits beyond microseconds are truncated.

@@ -1,15 +1,17 @@
 """Numbers in usage files: as exact plain decimal text, whatever marks a file writes in them."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
 from ...domain.errors import InvalidParameter, InvalidValue
 from ...domain.text import abbreviated_repr
-from .formats import UnclearCell
+from .formats import ColumnPattern, UnclearCell
 
 _MAX_ZEROS = 100
 _PLAIN = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+_PLAIN_COLUMN = ColumnPattern(_PLAIN)
 _DIGITS = re.compile(r"[0-9]+")
 _NEGATIVE_IN_PARENTHESES = re.compile(r"\((.+)\)")
 _LOOKS_LIKE_NUMBER = re.compile(r"[0-9][0-9.,' \u00a0\u202f\u2019]*")
@@ -48,6 +50,12 @@ class NumberFormat:
                 field="thousands",
                 value=self.thousands,
             )
+
+    def are_plain(self, texts: Sequence[str]) -> bool:
+        """Return whether all are plain numbers, each of which `parse` returns as it is."""
+        if self.decimal == "," or self.thousands == "." or (self.is_semicolon_separated and self.decimal is None):
+            return False
+        return _PLAIN_COLUMN.matches(texts)
 
     def parse(self, text: str, field: str) -> str:
         """Return a number as plain decimal text. Text that is no number is returned as it is.
