@@ -6,8 +6,6 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-import msgspec
-
 from ..domain.decimals import ZERO
 from ..domain.errors import InvalidRequest, TallybookError
 from ..domain.event_time_window import EventTimeWindow
@@ -53,13 +51,12 @@ class Outcome(StrEnum):
     REJECTED = "rejected"
 
 
-class Receipt(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Receipt:
     """The result of recording one meter event.
 
     `position` is the ledger position of the event with this identifier: this event if it was accepted, the earlier one
     if it is a duplicate or a conflict, None if it was rejected. `error` is set for a conflict and a rejected event.
-
-    It is a msgspec struct, because a batch has many, and creating a frozen dataclass takes several times as long.
     """
 
     identifier: str | None

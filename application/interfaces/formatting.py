@@ -9,8 +9,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import msgspec
-
 from .condition_text import format_filter
 
 if TYPE_CHECKING:
@@ -152,8 +150,6 @@ def _object_to_plain(value: Any) -> object:
         properties = [name for name, member in vars(type(value)).items() if isinstance(member, property)]
         names = [*(field.name for field in fields(value)), *properties]
         return {name: to_plain(getattr(value, name)) for name in names}
-    if isinstance(value, msgspec.Struct):
-        return to_plain(msgspec.structs.asdict(value))
     for method in ("_asdict", "model_dump", "as_dict"):
         if hasattr(value, method):
             return to_plain(getattr(value, method)())

@@ -183,7 +183,7 @@ def _open_rows(
             dialect = FileDialect(file_format, compression, csv.encoding, csv.delimiter, csv.header_line)
             return dialect, csv.columns, _csv_reader(csv)
         case FileFormat.XLSX:
-            sheet = read_sheet_dialect(file, options.sheet, options.header_row)
+            sheet = read_sheet_dialect(file, options.sheet, options.header_row, limits.max_bytes)
             dialect = FileDialect(file_format, compression, header_line=sheet.header_line, sheet=sheet.sheet)
             return dialect, sheet.columns, lambda opened: sheet_rows(opened, sheet)
         case FileFormat.PARQUET:

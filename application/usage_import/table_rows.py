@@ -16,6 +16,8 @@ from .json_rows import UnusableCell
 
 MAX_UNPACKED_BYTES = 4 << 30
 """A spreadsheet that takes more when it is unpacked is rejected."""
+_MEMORY_FACTOR = 4
+"""A byte of a spreadsheet counts as so many of the limit of a file: its shared texts are in memory all the time."""
 MAX_SHEET_ROWS = 1 << 20
 _FEW_ROWS_BYTES = MAX_SHEET_ROWS * len("<row/>")
 """A part of a spreadsheet that isn't longer can't have more rows."""
@@ -35,9 +37,15 @@ class SheetDialect(NamedTuple):
     columns: Sequence[str]
 
 
-def read_sheet_dialect(file: BinaryIO, sheet: str | None, header_row: int | None) -> SheetDialect:
-    """Return the sheet to read and its columns. Raises MalformedFile if several sheets have contents."""
-    with _open_workbook(file) as workbook:
+def read_sheet_dialect(
+    file: BinaryIO, sheet: str | None, header_row: int | None, max_bytes: int | None = None
+) -> SheetDialect:
+    """Return the sheet to read and its columns.
+
+    Raises MalformedFile if several sheets have contents, and if the file takes over a quarter of `max_bytes` unpacked.
+    """
+    limit = MAX_UNPACKED_BYTES if max_bytes is None else min(MAX_UNPACKED_BYTES, max_bytes // _MEMORY_FACTOR)
+    with _open_workbook(file, limit) as workbook:
         names = [name for name in workbook.sheetnames if hasattr(workbook[name], "iter_rows")]
         if sheet is not None and sheet not in names:
             raise MalformedFile(f"it has no sheet {sheet!r}; there are {', '.join(map(repr, names[:10]))}")
@@ -109,19 +117,19 @@ def _check_row_count(part: IO[bytes]) -> None:
 
 
 @contextmanager
-def _open_workbook(file: BinaryIO) -> Generator[Any]:
+def _open_workbook(file: BinaryIO, max_bytes: int = MAX_UNPACKED_BYTES) -> Generator[Any]:
     openpyxl: Any = import_library("openpyxl")
     file.seek(0)
     with reported_as_malformed("it is no spreadsheet in the format xlsx, or it is corrupted"):
         with zipfile.ZipFile(file) as archive:
-            if sum(member.file_size for member in archive.infolist()) > MAX_UNPACKED_BYTES:
-                raise MalformedFile(f"it takes over {MAX_UNPACKED_BYTES:,} bytes when it is unpacked")
+            if sum(member.file_size for member in archive.infolist()) > max_bytes:
+                raise MalformedFile(f"it takes over {max_bytes:,} bytes when it is unpacked. Save its sheet as CSV")
             for member in archive.infolist():
                 if member.file_size > _FEW_ROWS_BYTES:
                     with archive.open(member) as part:
                         _check_row_count(part)
         file.seek(0)
-        workbook = openpyxl.load_workbook(file, read_only=True, data_only=True)
+        workbook = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
         try:
             yield workbook
         finally:

@@ -19,7 +19,7 @@ import pytest
 from tallybook.application import Metering
 from tallybook.application.usage_import.columns import ColumnMapping
 from tallybook.application.usage_import.files import open_usage_file
-from tallybook.application.usage_import.formats import FileOptions, Row
+from tallybook.application.usage_import.formats import FileLimits, FileOptions, Row
 from tallybook.application.usage_import.importer import ImportSummary, RejectedRow, UsageImporter
 from tallybook.application.usage_import.json_rows import CHUNK_CHARACTERS, MAX_ROW_CHARACTERS, json_rows
 from tallybook.application.usage_import.parquet_rows import parquet_rows
@@ -204,6 +204,22 @@ def test_a_spreadsheet_with_many_empty_rows(tmp_path: Path, row: str, encoding: 
     with zipfile.ZipFile(tmp_path / "usage.xlsx", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
         file.writestr("xl/worksheets/sheet1.xml", f"<sheetData>{rows}</sheetData>".encode(encoding))
     with pytest.raises(InvalidImportFile, match=message), open_usage_file(tmp_path / "usage.xlsx"):
+        pass
+
+
+def test_a_spreadsheet_may_take_a_quarter_of_the_limit(tmp_path: Path) -> None:
+    """Its texts are in memory before the first row, and a text takes more there than in the file."""
+    workbook = openpyxl.Workbook()
+    workbook.active.append(["event_name", "x" * 5_000])
+    workbook.save(tmp_path / "usage.xlsx")
+    with zipfile.ZipFile(tmp_path / "usage.xlsx") as file:
+        size = sum(member.file_size for member in file.infolist())
+    with open_usage_file(tmp_path / "usage.xlsx", limits=FileLimits(max_bytes=4 * size)) as usage_file:
+        assert usage_file.columns is not None
+    with (
+        pytest.raises(InvalidImportFile, match=f"over {size - 1:,} bytes when it is unpacked"),
+        open_usage_file(tmp_path / "usage.xlsx", limits=FileLimits(max_bytes=4 * size - 1)),
+    ):
         pass
 
 
