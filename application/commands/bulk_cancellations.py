@@ -1,6 +1,6 @@
 """Bulk cancellations: cancel many meter events by one decision, preview it, and revoke it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain, islice
 from typing import Unpack, cast
@@ -23,6 +23,7 @@ from ..interruption import check_interruption
 from ..ledger.ledger import Ledger
 from ..ledger.position_ranges import PositionRanges
 from ..ledger.retry import retry_on_connection_loss
+from ..ledger.stream_pages import events_by_prefix
 from ..queries.cancellation_selection import (
     EVENTS_PER_BATCH,
     MAX_SELECTED_EVENTS,
@@ -191,14 +192,20 @@ class BulkCancellationCommands:
         self, event_name: str | None = None, *, as_of: datetime | int | None = None
     ) -> "list[BulkCancellationView]":
         """Return the bulk cancellations of a meter, or of all meters, oldest first."""
+        cancellations = self.iterate(event_name, as_of=as_of)
+        return sorted(cancellations, key=lambda view: (view.cancelled_at, view.cancellation_id))
+
+    def iterate(
+        self, event_name: str | None = None, *, as_of: datetime | int | None = None
+    ) -> Iterator[BulkCancellationView]:
+        """Yield the bulk cancellations that `list` returns, in any order. So many need not be in memory at once."""
         event_name = None if event_name is None else require_event_name(event_name)
-        stored = self._ledger.ledger_recorder.select_by_prefix(STREAM_PREFIX)
+        stored = events_by_prefix(self._ledger.ledger_recorder, STREAM_PREFIX)
         views = (
             BulkCancellationView.from_aggregate(cast(BulkCancellation, aggregate))
             for aggregate in self._ledger.aggregates(stored, self._as_of(as_of))
         )
-        selected = (view for view in views if event_name in (None, view.event_name))
-        return sorted(selected, key=lambda view: (view.cancelled_at, view.cancellation_id))
+        return (view for view in views if event_name in (None, view.event_name))
 
     # --- in transactions --------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """Proposals: changes that take effect when somebody else approves them, and the policy that requires it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -22,6 +22,7 @@ from ..approvals.independence import require_independent, require_named
 from ..approvals.views import ApprovalPolicyView, ProposalView
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
+from ..ledger.stream_pages import events_by_prefix
 from ..queries.cancellation_selection import MAX_SELECTED_EVENTS
 from ..uuid7 import uuid7
 from ..validation import optional_note, require_choice, require_text, require_texts
@@ -153,11 +154,14 @@ class ProposalCommands:
     @retry_on_connection_loss
     def list(self, *, status: str | None = None) -> "list[ProposalView]":
         """Return the proposals in the order in which they were made: all, or those that are pending, for example."""
+        return sorted(self.iterate(status=status), key=lambda view: (view.proposed_at, view.proposal_id))
+
+    def iterate(self, *, status: str | None = None) -> Iterator[ProposalView]:
+        """Yield the proposals that `list` returns, in any order. So many need not be in memory at once."""
         wanted = None if status is None else require_choice(status, "status", ProposalStatus)
-        stored = self._ledger.ledger_recorder.select_by_prefix(STREAM_PREFIX)
+        stored = events_by_prefix(self._ledger.ledger_recorder, STREAM_PREFIX)
         views = (self._to_view(cast(Proposal, proposal)) for proposal in self._ledger.aggregates(stored))
-        selected = (view for view in views if wanted in (None, view.status))
-        return sorted(selected, key=lambda view: (view.proposed_at, view.proposal_id))
+        return (view for view in views if wanted in (None, view.status))
 
     def preview(self, proposal_id: str, *, timezone: str = "UTC") -> Preview:
         """Return what a proposal would change as of now: the difference of all totals by month for new rules.

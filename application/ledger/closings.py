@@ -24,13 +24,12 @@ from ...domain.customer_periods import STREAM_PREFIX as PERIOD_PREFIX
 from ...domain.customer_periods import CustomerPeriods
 from ...domain.timestamps import to_microseconds
 from ...projections.models import AsOf
-from ..interruption import check_interruption
 from ..storage.ports import EventRecorder
 from .ledger import Ledger
+from .stream_pages import events_by_prefix
 from .unreadable_events import UNREADABLE_ERRORS, corrupted_error
 
 Bounds = tuple[int, int]
-_PAGE_SIZE = 2_000
 
 
 class Closing(msgspec.Struct, frozen=True, gc=False):
@@ -131,7 +130,7 @@ def read_closings(
     if customer is not None:
         stored: Iterable[Notification] = recorder.select_stream(CustomerPeriods.stream_id(event_name, customer))
     else:
-        stored = _pages(recorder, CustomerPeriods.stream_id(event_name, ""))
+        stored = events_by_prefix(recorder, CustomerPeriods.stream_id(event_name, ""))
     return (closings for _, closings in _by_stream(stored, as_of))
 
 
@@ -175,15 +174,6 @@ def billing_runs(ledger: Ledger, as_of: AsOf | None = None) -> list[BillingRun]:
     """Return the billing runs that were started at `as_of`, as they were then, in their order."""
     runs = ledger.aggregates(ledger.ledger_recorder.select_by_prefix(RUN_PREFIX), as_of)
     return sorted((run for run in runs if isinstance(run, BillingRun)), key=attrgetter("number"))
-
-
-def _pages(recorder: EventRecorder, prefix: str) -> Iterator[Notification]:
-    """Yield the events of all streams whose ids begin with `prefix`, by stream and version."""
-    after = prefix, 0
-    while page := recorder.select_prefix_page(prefix, after, _PAGE_SIZE):
-        check_interruption()
-        yield from page
-        after = str(page[-1].originator_id), page[-1].originator_version
 
 
 def _by_stream(stored_events: Iterable[Notification], as_of: AsOf | None) -> Iterator[tuple[str, CustomerClosings]]:

@@ -6,6 +6,7 @@ import pytest
 from eventsourcing.persistence import IntegrityError
 from tallybook.application import Metering, Outcome
 from tallybook.application.ledger.ledger import Ledger
+from tallybook.application.ledger.stream_pages import events_by_prefix
 from tallybook.domain import Meter, Rules
 
 from .histories import START, configure, meter_event_data, record_history
@@ -41,6 +42,19 @@ def test_a_page_contains_the_events_after_a_position_in_order(ledger: Ledger) ->
     pages = [ledger.read_page(after, 4) for after in (0, 4, 8, 10)]
     assert [[position for position, _, _ in page] for page in pages] == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10], []]
     assert [event for page in pages for event in page] == list(ledger.read_page(0, 100))
+
+
+@pytest.mark.parametrize("page_size", [1, 2, 3, 5, 6, 7])
+def test_streams_with_a_prefix_are_read_in_pages_of_any_size(ledger: Ledger, page_size: int) -> None:
+    """Each event once, by stream and version, also if a stream has several pages; not those of other streams."""
+    ledger.append_meter_events({name: meter_event_data() for name in ("use", "z")})
+    meters = [Meter.configure(name, name, Rules(), at=NOW) for name in ("other", "one")]
+    for meter in meters:
+        meter.rename("New", at=NOW)
+        meter.deactivate(at=NOW)
+        ledger.append(meter.collect_events())
+    events = events_by_prefix(ledger.ledger_recorder, "meter/", page_size)
+    assert [event.id for event in events] == [6, 7, 8, 3, 4, 5]
 
 
 @pytest.mark.parametrize("event_count", [0, 1, 49, 50, 51, 100, 149])

@@ -84,14 +84,15 @@ def test_one_key_proposes_and_another_approves(api: ApiClient, metering: Meterin
 
 
 def test_rejecting_and_retrying(api: ApiClient, metering: Metering) -> None:
-    """A rejected proposal is closed. Only with the scope `approve` is a key asked."""
-    proposal = propose_each(api, metering)[1]["id"]
+    """A rejected proposal is closed, and remains a cursor of the pending ones. Only with `approve` is a key asked."""
+    oldest, proposal, *_ = (proposed["id"] for proposed in propose_each(api, metering))
     assert api.error("POST", f"{URL}/{proposal}/reject", "close", reason="no") == (403, FORBIDDEN, "")
     rejected = request(api, f"{URL}/{proposal}/reject", "approve", reason="no", by="bob")
     assert (rejected["status"], rejected["decision_reason"], rejected["decided_on_behalf_of"]) == (
         "rejected", "no", "bob",
     )  # fmt: skip
     assert api.error("POST", f"{URL}/{proposal}/approve") == (409, "proposal_closed", "proposal_id")
+    assert [one["id"] for one in api.get(URL, status="pending", starting_after=proposal)["data"]] == [oldest]
     assert api.error("POST", f"{URL}/missing/approve") == (404, "resource_missing", "id")
     assert api.error("GET", URL, "read", starting_after="missing") == (400, "resource_missing", "starting_after")
 

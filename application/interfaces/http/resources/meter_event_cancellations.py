@@ -31,7 +31,7 @@ from ..dimension_parameters import DimensionFilters, to_where
 from ..errors import missing_object
 from ..ledgers import RequestContext, ServedLedger
 from ..operations import OperationRegistry
-from ..pagination import list_response, paginate
+from ..pagination import list_response, paginate_unsorted
 
 URL = "/v1/billing/meter_event_cancellations"
 MAX_EVENTS = 10_000
@@ -193,14 +193,26 @@ def create_meter_event_cancellation(context: RequestContext[CreateCancellation])
 
 @operations.get(URL)
 def list_meter_event_cancellations(context: RequestContext[ListCancellations]) -> ListObject[MeterEventCancellation]:
-    """List cancellations, newest first."""
+    """List cancellations, newest first.
+
+    A page has fewer than `limit` cancellations, and `has_more`, if their selections have more than 4 MB.
+    """
     params, ledger = context.params, context.ledger
-    newest_first = ledger.metering.cancellations.list(params.event_name, as_of=parse_as_of(params))[::-1]
+    cancellations, as_of = ledger.metering.cancellations, parse_as_of(params)
 
     def decode_cursor(object_id: str) -> tuple[object, ...] | None:
-        return next((_sort_key(bulk) for bulk in newest_first if bulk.cancellation_id == object_id), None)
+        try:
+            return _sort_key(cancellations.get(object_id, as_of=as_of))
+        except (CancellationNotFound, InvalidParameter):
+            return None
 
-    page, has_more = paginate(newest_first, _sort_key, decode_cursor, params)
+    page, has_more = paginate_unsorted(
+        cancellations.iterate(params.event_name, as_of=as_of),
+        _sort_key,
+        decode_cursor,
+        params,
+        lambda bulk: len(bulk.selection.model_dump_json()),
+    )
     return list_response([_to_response(bulk, ledger) for bulk in page], URL, has_more=has_more)
 
 

@@ -21,7 +21,7 @@ from ..authentication import require_scope
 from ..errors import missing_object
 from ..ledgers import RequestContext, ServedLedger, exclusive_job
 from ..operations import OperationRegistry
-from ..pagination import list_response, paginate
+from ..pagination import list_response, paginate_unsorted
 from ..proposal_objects import ApprovalPolicy, Kind, Proposal, policy_object, proposal_object
 from ..rules_parameters import RulesParams, to_rule_changes
 from .closed_periods import ClosedPeriodPreview, ReopenPeriod, find_closed_period, preview_object
@@ -195,14 +195,26 @@ def propose_policy(context: RequestContext[ProposePolicy]) -> Proposal:
 
 @operations.get(URL)
 def list_proposals(context: RequestContext[ListProposals]) -> ListObject[Proposal]:
-    """List proposals, newest first."""
+    """List proposals, newest first.
+
+    A page has fewer than `limit` proposals, and `has_more`, if their changes have more than 4 MB.
+    """
     params, ledger = context.params, context.ledger
-    newest_first = ledger.metering.proposals.list(status=params.status)[::-1]
+    proposals = ledger.metering.proposals
 
     def decode_cursor(object_id: str) -> tuple[object, ...] | None:
-        return next((_sort_key(view) for view in newest_first if view.proposal_id == object_id), None)
+        try:
+            return _sort_key(proposals.get(object_id))
+        except (InvalidParameter, ProposalNotFound):
+            return None
 
-    page, has_more = paginate(newest_first, _sort_key, decode_cursor, params)
+    page, has_more = paginate_unsorted(
+        proposals.iterate(status=params.status),
+        _sort_key,
+        decode_cursor,
+        params,
+        lambda view: len(view.change.model_dump_json()),
+    )
     return list_response([proposal_object(view, ledger) for view in page], URL, has_more=has_more)
 
 
