@@ -22,7 +22,7 @@ from ...commands.receipts import PendingReceipt
 from ...results import Receipt, Receipts
 from ...storage.key_value import EntryExists, KeyValueEntry
 from .call_scheduler import CallScheduler, shutting_down
-from .errors import ApiError, rate_limited, to_api_error
+from .errors import INTERNAL_ERROR_MESSAGE, ApiError, rate_limited, to_api_error
 from .idempotency import IdempotencyKey
 from .ledgers import ServedLedger
 from .observability.metrics import Observer
@@ -241,7 +241,7 @@ class GroupCommitter:
 def _recording_error(error: Exception) -> ApiError:
     if isinstance(error, TallybookError):
         return to_api_error(error, {})
-    return ApiError(500, "An internal error occurred; nothing was recorded.", error_type="api_error")
+    return ApiError(500, INTERNAL_ERROR_MESSAGE, error_type="api_error")
 
 
 def _exception_if_unexpected(error: Exception) -> Exception | None:
