@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from .segment_file import SegmentReader
 
 _MAX_OPEN_SEGMENTS = 2
-"""A segment of an object store is in memory while it is open: about 20 MB."""
+"""A segment of an object store is in memory while it is open as a whole: about 20 MB."""
+_FEW_EVENTS = 8
+"""Of so many events of a segment, only the row groups are loaded from an object store, each with a request."""
 MAX_CACHED_BYTES = 32 << 20
 """Of decoded row groups. The last one is cached in any case: the next events are mostly in it."""
 _WAIT_SECONDS = 0.1
@@ -125,7 +127,8 @@ class _CachedArchive:
         self._archive = archive
         self._max_cached_bytes = max_cached_bytes
         self._segments: Sequence[ArchiveSegment] = archive.segments
-        self._readers: OrderedDict[str, SegmentReader] = OrderedDict()
+        self._readers: OrderedDict[tuple[str, bool], SegmentReader] = OrderedDict()
+        """By the name of the segment, and whether it was opened as a whole."""
         self._tables: OrderedDict[tuple[str, int], Any] = OrderedDict()
         self._cached_bytes = 0
 
@@ -138,10 +141,10 @@ class _CachedArchive:
 
         segment = self._segment_of(positions[0])
         try:
-            reader = self._reader(segment.file)
+            reader = self._reader(segment.file, bisect_left(positions, segment.last + 1))
             group, start, end = reader.find_row_group(positions[0] - segment.first)
             wanted = positions[: bisect_left(positions, segment.first + end)]
-            table = self._table(segment.file, group)
+            table = self._table(segment.file, reader, group)
             indices = [position - segment.first - start for position in wanted]
             return dict(zip(wanted, table_rows(table.take(indices)), strict=True))
         except UNREADABLE_FILE_ERRORS as error:
@@ -160,20 +163,25 @@ class _CachedArchive:
             raise ArchiveUnavailable(f"it has no event at position {position}", field="archive")
         return self._segments[index]
 
-    def _reader(self, file: str) -> "SegmentReader":
+    def _reader(self, file: str, count: int) -> "SegmentReader":
+        """Return a reader of a segment, of which `count` events are to be read."""
         from .segment_file import SegmentReader  # noqa: PLC0415 - an extra
 
-        if file not in self._readers:
-            self._readers[file] = SegmentReader(self._archive.destination.open_segment(file))
+        is_whole = count > _FEW_EVENTS or (file, True) in self._readers
+        key = file, is_whole
+        if key not in self._readers:
+            destination = self._archive.destination
+            opened = destination.open_segment(file) if is_whole else destination.open_parts(file)
+            self._readers[key] = SegmentReader(opened)
             if len(self._readers) > _MAX_OPEN_SEGMENTS:
                 self._readers.popitem(last=False)[1].close()
-        self._readers.move_to_end(file)
-        return self._readers[file]
+        self._readers.move_to_end(key)
+        return self._readers[key]
 
-    def _table(self, file: str, group: int) -> Any:
+    def _table(self, file: str, reader: "SegmentReader", group: int) -> Any:
         key = file, group
         if key not in self._tables:
-            self._tables[key] = self._reader(file).stored_rows(group)
+            self._tables[key] = reader.stored_rows(group)
             self._cached_bytes += self._tables[key].nbytes
             while self._cached_bytes > self._max_cached_bytes and len(self._tables) > 1:
                 self._cached_bytes -= self._tables.popitem(last=False)[1].nbytes

@@ -53,6 +53,10 @@ class Destination(Protocol):
         """Open a segment to read it. Raise FileNotFoundError."""
         ...
 
+    def open_parts(self, name: str) -> BinaryIO:
+        """Open a segment of which little is read, so that only that is loaded. Raise FileNotFoundError."""
+        ...
+
     def delete_segment(self, name: str) -> None:
         """Delete a segment, if it exists."""
         ...

@@ -77,6 +77,10 @@ class FolderDestination:
             path.parent.mkdir(parents=True, exist_ok=True)
         self._write(path, write)
 
+    def open_parts(self, name: str) -> BinaryIO:
+        """Open a segment."""
+        return self.open_segment(name)
+
     def open_segment(self, name: str) -> BinaryIO:
         """Open a segment."""
         try:

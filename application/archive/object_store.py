@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any, BinaryIO
 
 import obstore
@@ -25,6 +26,10 @@ def open_destination(url: str, retry_timeout: timedelta | None = None) -> "Objec
     problem, advice = f"There can be no archive at {url!r}", "Use a folder, or a URL like s3://bucket/prefix."
     store = open_object_store(url, InvalidArchive, "destination", problem, advice, retry_timeout)
     return ObjectStoreDestination(store, url)
+
+
+_PART_BYTES = 1 << 18
+"""How much is loaded at once of a segment of which little is read. A row group takes 50 kB."""
 
 
 class ObjectStoreDestination:
@@ -85,6 +90,16 @@ class ObjectStoreDestination:
         with self._reported(name):
             return io.BytesIO(obstore.get(self._store, name).bytes())
 
+    def open_parts(self, name: str) -> BinaryIO:
+        """Open a segment. What is read of it is loaded then, with what follows it."""
+        with self._reported(name):
+            size = obstore.head(self._store, name)["size"]
+        return io.BufferedReader(_ObjectParts(partial(self._load_part, name), size), _PART_BYTES)
+
+    def _load_part(self, name: str, start: int, length: int) -> bytes:
+        with self._reported(name):
+            return obstore.get_range(self._store, name, start=start, length=length).to_bytes()
+
     def delete_segment(self, name: str) -> None:
         """Delete a segment."""
         with suppress(FileNotFoundError), self._reported(name):
@@ -113,3 +128,34 @@ class ObjectStoreDestination:
             raise ArchiveUnavailable(
                 f"{self.location} can't be used: {first_line(error)}.", field="destination", value=self.location
             ) from error
+
+
+class _ObjectParts(io.RawIOBase):
+    """A file of which each part is loaded when it is read."""
+
+    def __init__(self, load_part: Callable[[int, int], bytes], size: int) -> None:
+        self._load_part = load_part
+        self._size = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        """Return whether it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return whether it can be read from any position."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Set the position of the next read, and return it."""
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        return self._position
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Load as much as fits in a buffer, and return the number of bytes."""
+        target = memoryview(buffer).cast("B")
+        length = max(0, min(len(target), self._size - self._position))
+        if length:
+            target[:length] = self._load_part(self._position, length)
+            self._position += length
+        return length

@@ -1,16 +1,22 @@
 """Archives in object stores: one that speaks the protocol of S3, and others of obstore."""
 
+import io
+import random
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import obstore
 import pytest
-from obstore.store import LocalStore, S3Store
+from obstore.store import LocalStore, MemoryStore, S3Store
 from tallybook.application import Archive, ArchiveUnavailable, InvalidArchive
+from tallybook.application.archive.archived_events import ArchivedEvents
 from tallybook.application.archive.destinations import ConcurrentExport
 from tallybook.application.archive.locations import resolve_destination
+from tallybook.application.archive.object_store import ObjectStoreDestination
+from tallybook.application.checkpoints.leaves import event_leaf_data
+from tallybook.application.checkpoints.merkle import leaf_hash
 from tallybook.application.checkpoints.signing_keys import PrivateKey
 
 from ..object_server import new_bucket, object_server
@@ -63,6 +69,56 @@ def test_usage_is_pruned_to_s3(url: str, bucket: str, tmp_path: Path) -> None:
         assert metering.event("req-40").value == expected[0].value
         with pytest.raises(ArchiveUnavailable, match=f"event at position 2 is in the archive {bucket}, which can't be"):
             metering.event("req-1")
+
+
+def test_few_events_are_read_without_loading_their_segment(
+    url: str, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many are read from the whole segment, also if a part of it was read before. An error of the store is reported."""
+    record(url, 1, 40)
+    export(url, bucket)
+    rows = {row[0]: row for row in archived_rows(bucket)}
+    leaf_hashes = {position: leaf_hash(event_leaf_data(row)) for position, row in rows.items()}
+    few = {position: leaf_hashes[position] for position in (2, 40)}
+    loaded: list[str] = []
+    get, get_range = obstore.get, obstore.get_range
+
+    def record_whole(store: Any, name: str) -> Any:
+        loaded.append(f"all of {name.partition('/')[0]}")
+        return get(store, name)
+
+    def record_part(store: Any, name: str, **part: int) -> Any:
+        loaded.append("a part")
+        return get_range(store, name, **part)
+
+    def lost(*_: object, **__: object) -> None:
+        raise OSError("connection lost")
+
+    monkeypatch.setattr(obstore, "get", record_whole)
+    monkeypatch.setattr(obstore, "get_range", record_part)
+    events = ArchivedEvents(max_cached_bytes=1)
+    assert events.read(bucket, few) == {position: rows[position] for position in few}
+    assert {*loaded} == {"all of manifest.jsonl", "a part"}
+    loaded.clear()
+    assert events.read(bucket, leaf_hashes) == rows
+    assert loaded == ["all of events"]
+    monkeypatch.setattr(obstore, "get_range", lost)
+    with pytest.raises(ArchiveUnavailable, match=f"read: {bucket} can't be used: connection lost"):
+        ArchivedEvents().read(bucket, few)
+
+
+def test_parts_of_an_object_are_those_of_the_whole() -> None:
+    """Whatever is read of it, from any position, and with what follows it in one request."""
+    rng = random.Random(1)
+    data = rng.randbytes(3 << 18)
+    store = MemoryStore()
+    obstore.put(store, "file", data)
+    whole, parts = io.BytesIO(data), ObjectStoreDestination(store).open_parts("file")
+    for _ in range(200):
+        offset, whence = rng.choice([(rng.randrange(len(data) + 9), 0), (-rng.randrange(len(data)), 2), (3, 1)])
+        assert parts.seek(offset, whence) == whole.seek(offset, whence)
+        length = rng.choice([0, 1, 100, 1 << 17, 1 << 19])
+        assert parts.read(length) == whole.read(length)
 
 
 def write_something(file: BinaryIO) -> None:
