@@ -51,7 +51,7 @@ class _Chunk:
         self.is_dictionary_only = DICTIONARY_ENCODINGS.issuperset(encodings)
         self.is_repeated: bool = leaf.schema.max_repetition_level > 0  # a row has any number of its values
         has_deltas = not DELTA_ENCODINGS.isdisjoint(encodings)  # which can't be read as a dictionary
-        self.is_read_as_dictionary = leaf.is_dictionary or (self.is_repeated and leaf.is_text and not has_deltas)
+        self.as_dictionary = leaf.is_dictionary or (self.is_repeated and leaf.is_text and not has_deltas)
         self._longest_text: int | None = None
 
     def measure_texts(self, with_dictionaries: Any, row_group: int) -> None:
@@ -62,7 +62,7 @@ class _Chunk:
         if (
             self.dictionary is None
             or self.dictionary.size <= _SHORT_TEXT_BYTES
-            or self.is_read_as_dictionary
+            or self.as_dictionary
             or self.is_repeated
         ):
             return
@@ -71,12 +71,12 @@ class _Chunk:
         longest = self._longest_text or 0
         if longest > MAX_ROW_BYTES:
             raise MalformedFile(f"it has a row of over {MAX_ROW_BYTES:,} bytes")
-        self.is_read_as_dictionary = self.is_dictionary_only and longest > _SHORT_TEXT_BYTES
+        self.as_dictionary = self.is_dictionary_only and longest > _SHORT_TEXT_BYTES
 
     def resident_bytes(self) -> int:
         """Return the memory for pages and dictionary: a page at a time, but all if any row can need all."""
         sizes = [page.size + page.values * _LENGTH_BYTES * (page.encoding in DELTA_ENCODINGS) for page in self.pages]
-        is_added_to_dictionary = self.is_read_as_dictionary and not self.is_dictionary_only
+        is_added_to_dictionary = self.as_dictionary and not self.is_dictionary_only
         size = sum(sizes) if self.is_repeated or is_added_to_dictionary else max(sizes, default=0)
         if self.is_repeated:
             size += sum(page.values * (_LIST_BYTES + self.shared_bytes(page)) for page in self.pages)
@@ -88,7 +88,7 @@ class _Chunk:
         """Return the most that a value of a page takes of what is in the file once for many values."""
         if page.encoding == DELTA_BYTE_ARRAY:
             return page.size
-        if self.is_read_as_dictionary or self.dictionary is None or page.encoding not in DICTIONARY_ENCODINGS:
+        if self.as_dictionary or self.dictionary is None or page.encoding not in DICTIONARY_ENCODINGS:
             return 0
         if self.leaf.schema.physical_type != "BYTE_ARRAY":
             return self.leaf.schema.length
@@ -130,9 +130,7 @@ def plan_row_groups(file: BinaryIO, leaves: Sequence[Leaf], with_dictionaries: A
         if row_bytes > MAX_RESIDENT_BYTES:
             raise MalformedFile(f"it has a row of over {MAX_ROW_BYTES:,} bytes")
         batch_rows = min(max(_MAX_BATCH_BYTES // max(row_bytes, 1), 1), _MAX_BATCH_ROWS)
-        yield RowGroup(
-            index, batch_rows, frozenset(chunk.leaf.schema.path for chunk in chunks if chunk.is_read_as_dictionary)
-        )
+        yield RowGroup(index, batch_rows, frozenset(chunk.leaf.schema.path for chunk in chunks if chunk.as_dictionary))
 
 
 def _longest_text(with_dictionaries: Any, row_group: int, path: str) -> int | None:

@@ -18,6 +18,7 @@ from ....domain.authorship import acting_as
 from ....domain.errors import TallybookError
 from ....domain.timestamps import to_microseconds
 from ...jobs.tasks import TaskView
+from ..http.api_request import RequestTrace
 from ..http.app import while_connected
 from ..http.authentication import IS_AUTHENTICATED
 from ..http.downloads import DownloadResponse, UnreadDownloads, WrittenDownload
@@ -25,7 +26,7 @@ from ..http.errors import ApiError, to_api_error
 from ..http.idempotency import IdempotencyKey, check_key, request_fingerprint
 from ..http.ledgers import LedgerRegistry
 from ..http.memory_budget import MemoryReservation
-from ..http.observability.access_log import RequestSummary
+from ..http.observability.access_log import RequestSummary, customer_of
 from ..http.observability.metrics import Observer
 from ..http.request_body import new_request_id
 from ..http.request_handler import RequestHandler, query_limits
@@ -127,13 +128,13 @@ class _Console:
 
     async def respond(self, view: RegisteredView, request: Request) -> Response:
         """Run a view with the parameters of a request, and return its response."""
-        started, request_id = perf_counter(), new_request_id()
+        started, request_id, trace = perf_counter(), new_request_id(), RequestTrace()
         handler: RequestHandler = request.app.state.request_handler
         user: ConsoleUser | None = None
         result: ApiResponse | DownloadResponse
         try:
             user = await self._find_user(view, request, handler)
-            result = await self._result(view, user, request, request_id, handler)
+            result = await self._result(view, user, request, request_id, trace)
         except (ApiError, TallybookError) as error:
             result = self._error(error, user, request)
         except ClientDisconnect:
@@ -141,7 +142,8 @@ class _Console:
         except Exception:
             _log.exception("Request %s failed.", request_id)
             result = self._error(ApiError(500, "Something went wrong. The server's log has the reason."), user, request)
-        return self._send(view, request, request_id, user, result, started)
+        trace.key_id = "" if user is None else user.id
+        return self._send(view, request, request_id, trace, result, started)
 
     async def stream_progress(self, request: Request) -> Response:
         """Send the progress of a task until it ends, as server-sent events."""
@@ -162,7 +164,8 @@ class _Console:
             result = self._streams.response(user.id, partial(handler.run_short_call, find), handler.shutdown)
         except (ApiError, TallybookError) as error:
             result = self._error(error, user, request)
-        self._report("/tasks/{id}", request, request_id, user, result, started)
+        trace = RequestTrace("" if user is None else user.id)
+        self._report("/tasks/{id}", request, request_id, trace, result, started)
         return result if isinstance(result, ProgressResponse) else Response(result.body, result.status, media_type=HTML)
 
     async def not_found(self, request: Request) -> Response:
@@ -180,7 +183,7 @@ class _Console:
         return await handler.run_short_call(self._users.find, handler.ledgers, request.cookies)
 
     async def _result(
-        self, view: RegisteredView, user: ConsoleUser | None, request: Request, request_id: str, handler: RequestHandler
+        self, view: RegisteredView, user: ConsoleUser | None, request: Request, request_id: str, trace: RequestTrace
     ) -> ApiResponse | DownloadResponse:
         if user is None and view.is_embedded:
             raise ApiError(403, "This page has expired. Reload the page that contains it.")
@@ -191,6 +194,7 @@ class _Console:
         if not user.allows(view.scope):
             raise missing_scope(view.scope)
         is_query = view.method == "GET"
+        handler: RequestHandler = request.app.state.request_handler
         with ExitStack() as stack:
             file: UploadedFile | None = None
             if view.takes_file:
@@ -202,7 +206,7 @@ class _Console:
                 stack.callback(file.contents.close)
             path_parameters = {name: str(value) for name, value in request.path_params.items() if name != "path"}
             context = ViewContext(
-                user, handler.ledgers, params, request.url.path, path_parameters, self._checkpoint_file, file
+                user, handler.ledgers, params, request.url.path, path_parameters, self._checkpoint_file, file, trace
             )
             call = partial(self._run if is_query else self._run_once, view, context, request_id)
             running = handler.run_call(user.id, call, is_query=is_query, is_large=view.is_large)
@@ -213,6 +217,7 @@ class _Console:
         """Run a view in the current thread."""
         with acting_as(context.user.author(request_id)):
             result = view.run(context)
+            context.trace.customer = _customer_of(context, result)
             if not isinstance(result, Download | FileDownload):
                 return self._to_response(result, context)
             self._downloads.check(context.user.id)
@@ -263,33 +268,39 @@ class _Console:
         return ApiResponse(page.status, body, api_error.headers, HTML)
 
     def _send(
-        self, view: RegisteredView, request: Request, request_id: str, user: ConsoleUser | None,
+        self, view: RegisteredView, request: Request, request_id: str, trace: RequestTrace,
         result: ApiResponse | DownloadResponse, started: float,
     ) -> Response:  # fmt: skip
-        self._report(view.path, request, request_id, user, result, started)
+        self._report(view.path, request, request_id, trace, result, started)
         if isinstance(result, DownloadResponse):
             return result
         if result.status == 303:  # noqa: PLR2004
             return RedirectResponse(result.body.decode(), 303)
         handler: RequestHandler = request.app.state.request_handler
         unread = MemoryReservation(handler.unread_responses)
-        key_id = "" if user is None else user.id
-        return SentResponse(within_budget(result, key_id, unread, is_v2=False), request_id, unread)
+        return SentResponse(within_budget(result, trace.key_id, unread, is_v2=False), request_id, unread)
 
     def _report(
-        self, path: str, request: Request, request_id: str, user: ConsoleUser | None,
+        self, path: str, request: Request, request_id: str, trace: RequestTrace,
         result: ApiResponse | DownloadResponse | ProgressResponse, started: float,
     ) -> None:  # fmt: skip
         """Report a request to the observer; one with a stream when that starts."""
-        setattr(request.state, IS_AUTHENTICATED, user is not None)
+        setattr(request.state, IS_AUTHENTICATED, bool(trace.key_id))
         status = result.status if isinstance(result, ApiResponse) else result.status_code
         client = request.client.host if request.client else ""
         self._observer.request_finished(
             RequestSummary(
                 request_id, f"console{path}", request.method, f"{CONSOLE_PATH}{path}", client, status,
-                perf_counter() - started, 0, _size(result), "" if user is None else user.id,
+                perf_counter() - started, 0, _size(result), trace.key_id, customer=trace.customer,
             )
         )  # fmt: skip
+
+
+def _customer_of(context: ViewContext, result: ViewResult) -> str:
+    """Return the customer that a page is about: of its user, of its parameters, or of the object that it shows."""
+    named = context.user.customer or context.params.exact("customer")
+    shown = result.values.values() if isinstance(result, Page) else ()
+    return named or next(filter(None, (customer_of(None, value) for value in shown)), "")
 
 
 def _size(result: ApiResponse | DownloadResponse | ProgressResponse) -> int:

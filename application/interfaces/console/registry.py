@@ -7,6 +7,7 @@ from typing import Literal
 
 from ....domain.access_key import Scope
 from ...metering import Metering
+from ..http.api_request import RequestTrace
 from ..http.errors import ApiError
 from ..http.ledgers import LedgerRegistry
 from .query_string import Parameters, console_url
@@ -19,7 +20,10 @@ Method = Literal["GET", "POST"]
 
 @dataclass(frozen=True, slots=True)
 class ViewContext:
-    """A request to the console: its user, its parameters, and the file of a form that takes one."""
+    """A request to the console: its user, its parameters, and the file of a form that takes one.
+
+    `trace` is for the access log.
+    """
 
     user: ConsoleUser
     ledgers: LedgerRegistry
@@ -28,6 +32,7 @@ class ViewContext:
     path_parameters: dict[str, str] = field(default_factory=dict[str, str])
     checkpoint_file: Path | None = None
     file: UploadedFile | None = None
+    trace: RequestTrace = field(default_factory=RequestTrace)
 
     @property
     def metering(self) -> Metering:
