@@ -10,6 +10,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 import pytest
+from tallybook.application import AcceptancePolicy
 from tallybook.application.jobs.job import JobResult
 from tallybook.application.jobs.running_task import TaskRun
 
@@ -29,7 +30,7 @@ from .browser import (
     violations,
     wait_until,
 )
-from .ledgers import MARKUP, MONTH, SCRIPT, create_ledger, local_console
+from .ledgers import END, MARKUP, MONTH, SCRIPT, START, create_ledger, local_console
 
 TOKENS = f"meter=tokens&{MONTH}"
 ACME = f"{TOKENS}&customer=acme"
@@ -57,6 +58,7 @@ SCREENS = {
     "import": "/import",
     "history": "/history?recorded_from=2020-01-01",
     "no history": "/history?by=nobody",
+    "proposals": "/proposals",
     "trust": "/trust",
     "error": "/usage?meter=tokens&period=nonsense",
     "not found": "/nothing",
@@ -108,11 +110,21 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield Browser(driver, console.url, url)
 
 
+def proposal_screens(ledger_url: str) -> dict[str, str]:
+    """Propose a reopening and a bulk cancellation, and return their screens."""
+    with Metering.open(ledger_url, policy=AcceptancePolicy(cancel_window=None)) as metering:
+        propose = metering.proposals
+        reopening = propose.propose_reopening("tokens", "acme", START, END, reason="wrong contract", by="ada")
+        cancellation = propose.propose_cancellation("tokens", customer="acme", reason="test usage", by="ada")
+    return {f"{one.kind} to approve": f"/proposal?id={one.proposal_id}" for one in (reopening, cancellation)}
+
+
 def test_every_screen_is_accessible_quiet_and_self_contained(browser: Browser) -> None:
     """In light and dark: no violation of axe, no message of the browser, no request to others, no wide page."""
     problems: list[str] = []
+    screens = {**SCREENS, **proposal_screens(browser.ledger_url)}
     browser.driver.get_log("performance")
-    for name, path in SCREENS.items():
+    for name, path in screens.items():
         set_width(browser.driver, WIDE)
         set_scheme(browser.driver, "light")
         browser.get(path)

@@ -189,7 +189,7 @@ def test_a_period_is_closed_for_all_customers_in_the_background(client: httpx2.C
     assert authors == {(system_user(), "command_line", None)}, "a task has the author of the form that started it"
 
 
-def test_a_change_that_needs_approval_says_how_to_propose_it(client: httpx2.Client, folder: Path) -> None:
+def test_a_change_that_needs_approval_since_the_page_was_shown(client: httpx2.Client, folder: Path) -> None:
     """The preview is shown as before; the promotion and the reopening change nothing."""
     with Metering.open(f"sqlite:///{folder / 'usage.db'}") as metering:
         metering.proposals.set_policy(["rules", "reopening"], by="ops")
@@ -202,7 +202,7 @@ def test_a_change_that_needs_approval_says_how_to_propose_it(client: httpx2.Clie
     ):
         response = client.post(path, data={"form_key": f"approval {path}", "reason": "why", **form})
         assert response.status_code == 403, response.text
-        for text in ("Needs approval", "requires a second person", "tallybook propose"):
+        for text in ("Needs approval", "requires a second person", "it offers to propose the change"):
             assert text in response.text
     with Metering.open(f"sqlite:///{folder / 'usage.db'}") as metering:
         assert metering.catch_up() == head

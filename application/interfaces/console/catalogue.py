@@ -13,6 +13,7 @@ from .views import (
     history,
     imports,
     periods,
+    proposals,
     rules,
     trust,
     usage,
@@ -20,7 +21,7 @@ from .views import (
 
 REGISTRIES: Sequence[ViewRegistry] = (
     usage.views, customers.views, explanation.views, event.views, periods.views, customer_period.views, rules.views,
-    compare.views, embed.views, history.views, imports.views, trust.views,
+    compare.views, embed.views, history.views, imports.views, trust.views, proposals.views,
 )  # fmt: skip
 
 

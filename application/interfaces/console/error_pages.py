@@ -1,6 +1,6 @@
 """Error pages: what went wrong, and what to do."""
 
-from ....domain.errors import ApprovalRequired
+from ....domain.errors import ApprovalRequired, ApproverNotIndependent
 from ..http.errors import ApiError
 from .responses import Page
 
@@ -16,10 +16,10 @@ _ADVICE = {
     429: "Wait a moment, then reload the page.",
     503: "Wait a moment, then reload the page. Choose a shorter range if it was slow.",
 }
-_PROPOSAL_ADVICE = (
-    "Nothing was changed. Propose this change with 'tallybook propose' or POST /v1/billing/proposals; it is made when "
-    "somebody else approves the proposal. The console can't propose it."
-)
+_ADVICE_BY_CODE = {
+    ApprovalRequired.code: "Nothing was changed. Go back and reload the page: it offers to propose the change.",
+    ApproverNotIndependent.code: "Nothing was changed. Ask somebody else to approve the proposal.",
+}
 
 
 class RejectedForm(ApiError):
@@ -34,13 +34,14 @@ def error_page(error: ApiError) -> Page:
     """Return the page of an error."""
     if isinstance(error, RejectedForm):
         return error.page
-    needs_approval = error.error.code == ApprovalRequired.code
+    code = error.error.code
     advice = _ADVICE.get(error.status, "Reload the page. If it happens again, look into the server's log.")
+    title = _TITLES.get(error.status, "Something went wrong")
     values = {
-        "title": "Needs approval" if needs_approval else _TITLES.get(error.status, "Something went wrong"),
+        "title": "Needs approval" if code == ApprovalRequired.code else title,
         "message": error.error.message,
-        "code": error.error.code,
-        "advice": _PROPOSAL_ADVICE if needs_approval else advice,
+        "code": code,
+        "advice": _ADVICE_BY_CODE.get(code or "", advice),
         "selection": None,
     }
     return Page("error.html", values, error.status)

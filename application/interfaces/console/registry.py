@@ -39,6 +39,10 @@ class ViewContext:
         """The ledger that the user sees."""
         return self.user.ledger.metering
 
+    def needs_approval(self, kind: str) -> bool:
+        """Return whether a change of a kind has to be proposed."""
+        return kind in self.metering.proposals.policy().required
+
     def url(self, path: str, **params: object) -> str:
         """Return the URL of a page of the console."""
         return console_url(path, **params)

@@ -40,13 +40,16 @@ SHORT_DIGEST = 12
 SCREENS = (
     ("/usage", "Usage"), ("/why", "Why this figure"), ("/event", "Event"), ("/periods", "Periods"),
     ("/rules", "Rules"), ("/compare", "Compare"), ("/history", "History"),
-    ("/import", "Import"), ("/trust", "Trust"),
+    ("/proposals", "Proposals"), ("/import", "Import"), ("/trust", "Trust"),
 )  # fmt: skip
 DONE: Mapping[str, str] = {
+    "approved": "The proposal is approved, and its change is made.",
     "cancelled": "The event is cancelled. It no longer counts.",
     "closed": "The period is closed.",
     "dropped": "The generation is deleted.",
     "promoted": "The generation is live.",
+    "proposed": "The change is proposed. It is made when somebody else approves it.",
+    "rejected": "The proposal is rejected. Nothing was changed.",
     "reopened": "The period is open again. The next closing is billed in full.",
     "settled": "The adjustment is settled.",
     "revoked": "The cancellation is revoked. The event counts again.",
