@@ -184,4 +184,5 @@ class LiveSessions:
         generations = PostgresGenerations(self._datastore, self._tracking, connection)
         columns, event_columns = row[1:_STATE_WIDTH], row[_STATE_WIDTH:]
         events = list(zip(*event_columns, strict=True)) if all(event_columns) else ()
-        return LiveReadModels(generations, generation, LiveState(*columns, events=events), self._cache)
+        state = self._cache.with_losses(LiveState(*columns, events=events))
+        return LiveReadModels(generations, generation, state, self._cache)

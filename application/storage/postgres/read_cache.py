@@ -18,6 +18,7 @@ class LiveState(NamedTuple):
     `tracking_table` identifies the table that numbers the generations; None if nothing is projected yet. So with the
     generation it identifies the rows, whose customers keep their ids, and with the position what these rows are.
     `events` are the ledger's event at the position and the next ones, if the session may project them.
+    `losses` is set by the cache: how often the rows were found at an earlier position than before.
     """
 
     generation: int
@@ -29,11 +30,12 @@ class LiveState(NamedTuple):
     last_customer_id: int
     tracking_table: int | None
     events: Sequence[LedgerEvent] = ()
+    losses: int = 0
 
     @property
-    def rows_id(self) -> tuple[int | None, int]:
+    def rows_id(self) -> tuple[int | None, int, int]:
         """What identifies the rows of the generation."""
-        return self.tracking_table, self.generation
+        return self.tracking_table, self.generation, self.losses
 
 
 class ReadCache:
@@ -42,9 +44,23 @@ class ReadCache:
     def __init__(self) -> None:
         self._lock = Lock()
         self._meters: tuple[object, Meters] | None = None
-        self._rows_id: tuple[int | None, int] | None = None
+        self._rows_id: tuple[int | None, int, int] | None = None
         self._ids: dict[str, int] = {}
         self._names: dict[int, str] = {}
+        self._losses = 0
+        self._latest: LiveState | None = None
+
+    def with_losses(self, state: LiveState) -> LiveState:
+        """Return the state that a new session has read, with the number of losses so far.
+
+        A server that crashes loses its latest commits, also those of rows that were read. What was read before isn't
+        used for the rows after a loss: the id of a customer may belong to no customer, or to another one.
+        """
+        with self._lock:
+            latest, self._latest = self._latest, state
+            if latest is not None and latest.rows_id == state.rows_id and state.position < latest.position:
+                self._losses += 1
+            return state._replace(losses=self._losses)
 
     def meters(self, state: LiveState, read: Callable[[], Meters]) -> Meters:
         """Return the meters of a state, which are read unless they are known."""
