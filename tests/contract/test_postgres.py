@@ -4,7 +4,9 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -206,6 +208,39 @@ def test_acknowledged_writes_are_durable_with_any_settings_of_the_user(
         metering.record("tokens", {"customer": "acme", "value": "1"})
         settings = connection.execute(sql.SQL("SELECT DISTINCT setting FROM {}.seen").format(schema)).fetchall()
     assert settings == [(effective,)]
+
+
+RECORD_SETTING_OF_READ_MODELS_SQL = """
+CREATE FUNCTION {read_models}.see() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO {schema}.seen VALUES (TG_ARGV[0] || ' ' || current_setting('synchronous_commit'));
+        RETURN NULL;
+    END $$;
+CREATE TRIGGER see AFTER INSERT OR UPDATE ON {read_models}.tracking EXECUTE FUNCTION {read_models}.see('page');
+CREATE TRIGGER see AFTER UPDATE OF state ON {read_models}.generations EXECUTE FUNCTION {read_models}.see('state');
+"""
+
+
+def test_only_pages_of_the_read_models_are_committed_without_waiting_for_the_disk(postgres: Database) -> None:
+    """A page that a crash loses is projected again; a promotion that it loses would go unnoticed."""
+    url = postgres.fresh_url()
+    schema = PostgresSettings.parse(url).schema_name
+    names = {"schema": sql.Identifier(schema), "read_models": sql.Identifier(f"{schema}_read_models")}
+    with Metering.open(url) as metering, closing(postgres.connect()) as connection:
+
+        def settings_of(action: Callable[[], object]) -> list[str]:
+            action()
+            rows = connection.execute(sql.SQL("DELETE FROM {schema}.seen RETURNING setting").format(**names)).fetchall()
+            return sorted({setting for (setting,) in rows})
+
+        configure(metering)
+        metering.catch_up()
+        connection.execute(sql.SQL(RECORD_SETTING_SQL + RECORD_SETTING_OF_READ_MODELS_SQL).format(**names))
+        for project in (metering.catch_up, partial(metering.total, "tokens", "acme", START, END)):
+            metering.record("tokens", {"customer": "acme", "value": "1"})
+            assert settings_of(project) == ["on", "page off"]
+        assert settings_of(metering.generations.rebuild) == ["page off", "state on"]
+        assert settings_of(partial(metering.generations.promote, 2)) == ["state on"]
 
 
 def test_verifying_fails_immediately_if_its_connections_are_lost(

@@ -47,6 +47,8 @@ FORCE_SYNCHRONOUS_COMMIT = (
     "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
 )
 """Ensures that an acknowledged commit is on disk, whatever the server, the database or the role sets."""
+COMMIT_ASYNCHRONOUSLY = "SET LOCAL synchronous_commit = off"
+"""Lets a commit not wait for the disk: a crash of the server loses its latest commits, which are projected again."""
 _INITIAL_RETRY_DELAY_SECONDS, _MAX_RETRY_DELAY_SECONDS = 0.01, 1
 _BEGIN_SQL: dict[TransactionMode, tuple[str, ...]] = {
     "statement": (),  # autocommit

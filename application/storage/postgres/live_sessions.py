@@ -11,7 +11,7 @@ from ....projections.models import MAX_FEW_EVENTS, LedgerEvent, PinnedRules, Pro
 from ..pruned_events import pruned_hashes
 from ..row_codec import decode_pinned
 from ..sql_statements import Row
-from .connection import PostgresDatastore, TransactionMode
+from .connection import COMMIT_ASYNCHRONOUSLY, PostgresDatastore, TransactionMode
 from .errors import TablesMissing
 from .generations import (
     PostgresGenerations,
@@ -175,7 +175,8 @@ class LiveSessions:
         locks = lock_tables_sql(self._datastore, generation)
         if mode == "write":
             locks = [lock_writes_sql(self._datastore), lock_projection_sql(self._datastore, generation), *locks]
-        return [statement.as_string() for statement in (*locks, select_state)]
+        statements = [statement.as_string() for statement in (*locks, select_state)]
+        return [COMMIT_ASYNCHRONOUSLY, *statements] if mode == "write" else statements
 
     def _read_state(self, generation: int, connection: MonitoredConnection, rows: Cursor[Any]) -> LiveReadModels | None:
         row = rows.fetchone()

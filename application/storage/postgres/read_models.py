@@ -16,7 +16,7 @@ from ....projections.models import Generation, GenerationState, PinnedRules
 from ....projections.ports import PageFold, ReadModelStore
 from ..file_lock import GENERATION_LOCK_TIMEOUT_SECONDS, describe_owner, lock_timeout_error
 from ..ports import REBUILD_HINT, ReadModelsMissing
-from .connection import PostgresDatastore, Prepare, TransactionMode
+from .connection import COMMIT_ASYNCHRONOUSLY, PostgresDatastore, Prepare, TransactionMode
 from .errors import ReadOnlyServer, TablesMissing, translate_errors
 from .generations import PostgresGenerations, PostgresTracking, lock_writes_sql
 from .live_sessions import LiveSessions
@@ -303,6 +303,7 @@ def _read_models_of(
         if target is None:
             return None
         if mode == "write":
+            generations.execute(COMMIT_ASYNCHRONOUSLY)
             generations.lock_projection(target)
             live = generations.live()
         if generation is not None:
