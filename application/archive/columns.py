@@ -94,14 +94,14 @@ def decode_columns(rows: Sequence[PositionedEventRow]) -> list[Any]:
 
 
 def lines_of_objects(states: Sequence[bytes]) -> bytes | None:
-    """Return the states as lines, or None if one of them contains a newline or is not an object.
+    """Return the states joined by newlines, or None if one of them is not an object.
 
-    Each line starts with `{` and ends with `}`. No JSON document contains `}`, a newline and `{`, so each line has at
-    least one document, and with as many documents as lines exactly one.
+    Each state starts with `{` and ends with `}`. No JSON document contains `}`, a newline and `{`, so each state has at
+    least one document, and with as many documents as states exactly one.
     """
-    lines, array = b"\n".join(states), pa.array(states, pa.binary())
+    array = pa.array(states, pa.binary())
     is_object = compute.and_(compute.starts_with(array, "{"), compute.ends_with(array, "}"))
-    return lines if lines.count(b"\n") == len(states) - 1 and compute.all(is_object).as_py() else None
+    return b"\n".join(states) if compute.all(is_object).as_py() else None
 
 
 def _decode_states(rows: Sequence[PositionedEventRow]) -> list[_State]:

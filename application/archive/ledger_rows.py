@@ -10,7 +10,8 @@ from ..checkpoints.leaves import UnexpectedPosition, row_pages
 from ..storage.ports import PositionedEventRow, RawEventRow
 from ..storage.pruned_events import PRUNED_TYPES
 
-PAGE_SIZE = 1 << 14
+PAGE_SIZE = 1 << 12
+"""The objects of larger pages don't fit into the caches of a processor, and their memory is returned each time."""
 FIRST_PAGE_SIZE = 1 << 10
 MAX_PAGE_BYTES = 8 << 20
 """A page has fewer events if their states are longer than this together, as far as the page before it shows."""

@@ -15,6 +15,9 @@ ROW_GROUP_BYTES = 1 << 20
 """About how much memory the columns of a row group take: those of 4,000 small events. To read one, all are decoded."""
 _DICTIONARIES = ["topic", "recorded_at", "event_name", "payload.key_value.key", "payload.key_value.value"]
 
+_DIFFERENCES = dict.fromkeys(("position", "version", "occurred_at"), "DELTA_BINARY_PACKED")
+"""Columns that are encoded as differences to the row before."""
+
 
 class HashingFile:
     """A file that computes the length and the SHA-256 of what is written to it."""
@@ -48,7 +51,13 @@ class HashingFile:
 def write_segment(file: HashingFile, tables: Iterator[Any]) -> None:
     """Write tables with the columns of SCHEMA, one for each page."""
     with parquet.ParquetWriter(
-        file, SCHEMA, compression="zstd", compression_level=3, use_dictionary=_DICTIONARIES, write_page_checksum=True
+        file,
+        SCHEMA,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=_DICTIONARIES,
+        column_encoding=_DIFFERENCES,
+        write_page_checksum=True,
     ) as writer:
         for table in tables:
             row_groups = max(1, round(table.nbytes / ROW_GROUP_BYTES))

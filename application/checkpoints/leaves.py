@@ -1,5 +1,6 @@
 """Leaves of the Merkle tree: the rows of stored events, and the file of their hashes."""
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
@@ -52,8 +53,12 @@ def event_leaf_data(row: PositionedEventRow) -> bytes:
 
 
 def leaf_hashes(rows: Iterable[PositionedEventRow]) -> list[bytes]:
-    """Return the leaf hash of each of these rows."""
-    return [leaf_hash(event_leaf_data(row)) for row in rows]
+    """Return the leaf hash of each of these rows, faster than calls of `event_leaf_data` and `leaf_hash`."""
+    encode, sha256 = _encode, hashlib.sha256
+    return [
+        sha256(b"\x00" + encode((position, stream, version, topic)) + b"\n" + state).digest()
+        for position, stream, version, topic, state in rows
+    ]
 
 
 PAGE_SIZE = 10_000

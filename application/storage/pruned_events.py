@@ -37,14 +37,10 @@ class NoArchivedEvents:
         """Do nothing."""
 
 
-def is_pruned(topic: object, state: object) -> bool:
-    """Return whether a state can be the leaf hash of recorded usage."""
-    return type(state) is bytes and len(state) == LEAF_HASH_BYTES and topic == USAGE_RECORDED
-
-
 def pruned_hashes(rows: Sequence[Row]) -> dict[int, bytes]:
     """Return the leaf hashes that rows have in place of their states, by position."""
-    return {row[0]: row[-1] for row in rows if is_pruned(row[-2], row[-1])}
+    rows_of_length = [row for row in rows if type(row[-1]) is bytes and len(row[-1]) == LEAF_HASH_BYTES]
+    return {row[0]: row[-1] for row in rows_of_length if row[-2] == USAGE_RECORDED}
 
 
 def restored(rows: Sequence[Row], archived: Mapping[int, PositionedEventRow]) -> list[Row]:

@@ -121,12 +121,16 @@ def test_an_unreadable_state_is_named(state: bytes) -> None:
         [encode_meter_event(PLAIN) * 2, b"{" + b" " * 9],
         [encode_meter_event(PLAIN)[:-1], b"}" + encode_meter_event(PLAIN)],
         [encode_meter_event(PLAIN) + b"\n" + encode_meter_event(PLAIN), b"{}"],
-        [encode_meter_event(PLAIN).replace(b"{", b"{\n", 1)] * 2,
     ],
 )
 def test_documents_that_cross_states_are_not_decoded_at_once(states: list[bytes]) -> None:
     """Joined, they are as many documents as states."""
     assert ColumnDecoder().decode_usage(states) is None
+
+
+def test_a_state_may_contain_a_newline() -> None:
+    """It is a document for each state, whatever their number of lines."""
+    decode_both_ways(rows_of([encode_meter_event(PLAIN).replace(b"{", b"{\n", 1)] * MIN_USAGE), ColumnDecoder())
 
 
 def test_many_payload_keys_are_decoded_event_by_event() -> None:
