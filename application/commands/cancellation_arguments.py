@@ -10,6 +10,9 @@ from ..queries.cancellation_selection import SelectedEvents
 from ..queries.dimension_query import Where, parse_dimensions
 from ..validation import optional_customer, optional_time_range, require_text
 
+MAX_WHERE_CHARACTERS = 64_000
+"""The selection is stored with the decision."""
+
 
 class SelectionArguments(TypedDict, total=False):
     """The arguments of `cancellations.preview` and `cancel_many` that select meter events."""
@@ -32,6 +35,12 @@ def parse_selection(
     times = (*optional_time_range(start, end), *optional_time_range(recorded_from, recorded_until))
     first, last, recorded_first, recorded_last = (None if at is None else from_microseconds(at) for at in times)
     conditions = parse_dimensions(where, ()).where
+    if sum(len(value or "") for values in conditions.values() for value in values) > MAX_WHERE_CHARACTERS:
+        raise InvalidParameter(
+            f"'where' must have at most {MAX_WHERE_CHARACTERS:,} characters of dimension values, because it is stored. "
+            "Select by customer, time, import or identifier, or cancel in several parts.",
+            field="where",
+        )
     selection = CancellationSelection(
         customer=optional_customer(customer),
         start=first,

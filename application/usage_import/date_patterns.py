@@ -4,6 +4,7 @@ import re
 from datetime import date, datetime
 
 from ...domain.errors import InvalidParameter
+from ...domain.timestamps import EPOCH
 
 _TOKENS = {
     "YYYY": "%Y", "YY": "%y", "MMM": "%b", "MM": "%m", "DD": "%d", "HH": "%H", "hh": "%I", "mm": "%M", "ss": "%S",
@@ -32,6 +33,13 @@ class DatePattern:
                 field="date_format",
                 value=text,
             )
+        try:
+            datetime.strptime(EPOCH.strftime(pattern), pattern)
+        except (ValueError, re.error) as error:
+            problem = "it has a part twice" if isinstance(error, re.error) else str(error)
+            raise InvalidParameter(
+                f"'date_format' {text!r} is not the form of a date: {problem}.", field="date_format", value=text
+            ) from None
         self._pattern = pattern
         self._has_clock = any(part in pattern for part in _CLOCK_DIRECTIVES)
 

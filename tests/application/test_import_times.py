@@ -6,8 +6,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from tallybook.application.usage_import.date_patterns import DatePattern
 from tallybook.application.usage_import.timestamps import TimestampFormat, TimestampReader, UnclearTimestamp
-from tallybook.domain.errors import InvalidTimestamp
+from tallybook.domain.errors import InvalidParameter, InvalidTimestamp
 
 
 def parse_timestamp(written: object, column: str, timestamp_format: str = "auto", **options: Any) -> datetime:
@@ -171,3 +172,19 @@ def test_a_local_time_needs_its_timezone(written: object) -> None:
         parse_timestamp(written, "at")
     assert parse_timestamp(written, "at", timezone=ZoneInfo("Europe/Berlin")).hour == 11
     assert parse_timestamp(date(2026, 3, 1), "at") == datetime(2026, 3, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("date_format", "problem"),
+    [
+        ("DD.MM", "must have a year, a month and a day"),
+        ("DD.MM.YYYY DD", "it has a part twice"),
+        ("%d.%m.%Y %Q", "'Q' is a bad directive"),
+        ("%d.%m.%Y%", "stray %"),
+    ],
+)
+def test_a_form_that_no_date_has_is_rejected(date_format: str, problem: str) -> None:
+    """Before any row is read."""
+    with pytest.raises(InvalidParameter, match=problem) as exc_info:
+        DatePattern(date_format)
+    assert exc_info.value.field == "date_format"

@@ -1,5 +1,7 @@
 """The history of a ledger over HTTP."""
 
+import pytest
+from tallybook.application import InvalidParameter
 from tallybook.application.system_user import system_user
 
 from ...notation import Ledger
@@ -40,3 +42,25 @@ def test_errors_name_the_parameter(ledger: Ledger, api: ApiClient) -> None:
     assert api.error("GET", HISTORY, access_key="x") == (400, "resource_missing", "access_key")
     assert api.error("GET", HISTORY, starting_after="x")[::2] == (400, "starting_after")
     assert api.error("GET", HISTORY, customer="acme")[:2] == (400, "parameter_invalid")
+
+
+def test_a_page_has_at_most_four_megabytes(ledger: Ledger, api: ApiClient) -> None:
+    """Events may have selections of 64 kB. The rest is on the next page."""
+    ledger.given("""
+        meter  calls  sum  by region
+        10:00  acme calls 5  region=eu
+    """)
+    regions = [f"{number:064}" for number in range(1_000)]
+    for number in range(70):
+        ledger.metering.proposals.propose_cancellation(
+            "calls", where={"region": ["eu", *regions[1:]]}, reason=f"number {number}", by="alice"
+        )
+    first = api.get(HISTORY, limit=100)
+    assert first["has_more"]
+    assert len(first["data"]) < 70
+    made = [entry["reason"] for entry in api.list_all(HISTORY, limit=100) if entry["event"] == "ChangeProposed"]
+    assert made == [f"number {number}" for number in range(70)]
+    with pytest.raises(InvalidParameter, match="at most 64,000 characters"):
+        ledger.metering.proposals.propose_cancellation(
+            "calls", where={"region": [f"{region}-" for region in regions]}, reason="why"
+        )

@@ -13,7 +13,7 @@ from ..errors import missing_object
 from ..ledgers import RequestContext
 from ..object_ids import decode_id, encode_id
 from ..operations import OperationRegistry
-from ..pagination import cursor_not_found, list_response
+from ..pagination import cursor_not_found, list_response, page_within_size
 from .closed_periods import require_event_name
 
 URL = "/v1/billing/history"
@@ -109,8 +109,14 @@ def list_history(context: RequestContext[ListHistory]) -> ListObject[BillingHist
         raise missing_object("meter event", params.identifier or "", "identifier", 400) from None
     except AccessKeyNotFound:
         raise missing_object("access key", params.access_key or "", "access_key", 400) from None
-    data = [_to_object(entry, livemode=ledger.livemode) for entry in page.entries]
-    return list_response(data, URL, has_more=page.has_more)
+    entries, is_cut = page_within_size(page.entries, params.limit, _details_size)
+    data = [_to_object(entry, livemode=ledger.livemode) for entry in entries]
+    return list_response(data, URL, has_more=page.has_more or is_cut)
+
+
+def _details_size(entry: HistoryEntry) -> int:
+    """Return the number of bytes of what an event has besides its author and reason."""
+    return len(msgspec.json.encode(entry.details))
 
 
 def _position_of(object_id: str | None) -> int:
