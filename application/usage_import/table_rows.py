@@ -19,12 +19,19 @@ MAX_UNPACKED_BYTES = 4 << 30
 _MEMORY_FACTOR = 4
 """A byte of a spreadsheet counts as so many of the limit of a file: its shared texts are in memory all the time."""
 MAX_SHEET_ROWS = 1 << 20
-_FEW_ROWS_BYTES = MAX_SHEET_ROWS * len("<row/>")
-"""A part of a spreadsheet that isn't longer can't have more rows."""
+_SMALL_PART_BYTES = 1 << 20
+"""A larger part of a spreadsheet must be a sheet or the shared texts: all others are in memory as trees of objects."""
+_MAX_BYTES_WITHOUT_ROW = 4 << 20
 _CHUNK_BYTES = 1 << 20
 _MAX_TAG_BYTES = 1 << 10
 _ROW_TAG = re.compile(rb"<(?:[^\s<>/]*:)?row[\s/>]")
 _UTF_16_BEGINNINGS = b"\xff\xfe", b"\xfe\xff", b"<\0", b"\0<"
+_BEFORE_XML = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"
+_CONTENT_TYPES = "[Content_Types].xml"
+_SHEET_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.worksheet+xml"
+_SHARED_TEXTS_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"
+_TREES = _CONTENT_TYPES, ".rels", "xl/styles.xml", "xl/theme/theme1.xml", "xl/workbook.xml"
+"""Parts that openpyxl finds by name, whatever their content types are."""
 _SPREADSHEET_DIGITS = 15
 """Spreadsheets show at most as many significant digits of their binary numbers, which are exact then."""
 
@@ -99,21 +106,51 @@ def _filled_rows(sheet: Any, first: int = 1) -> Iterator[tuple[int, tuple[Any, .
             yield line, cells
 
 
-def _check_row_count(part: IO[bytes]) -> None:
-    """Raise MalformedFile if a part of a spreadsheet has more rows than a sheet can have.
+def _check_parts(archive: zipfile.ZipFile) -> None:
+    """Raise MalformedFile if a part of a spreadsheet would take much more memory than it has bytes.
 
-    openpyxl reads all of them when it opens the file, also the empty ones: a file of 2 MB can have 100 million.
+    openpyxl reads all parts but the sheets as a whole, also a megabyte of styles in a file of 2 kB. What a part is
+    follows from the content types. One that doesn't begin like XML, such as a picture, is never read.
     """
-    rows, rest = 0, b""
+    content_types: dict[str, set[str]] = {}
+    large = [member for member in archive.infolist() if member.file_size > _SMALL_PART_BYTES]
+    if large and all(member.filename != _CONTENT_TYPES for member in large):
+        root = import_library("openpyxl.xml.functions").fromstring(archive.read(_CONTENT_TYPES))
+        for override in import_library("openpyxl.packaging.manifest").Manifest.from_tree(root).Override:
+            content_types.setdefault(override.PartName.lstrip("/"), set()).add(override.ContentType)
+    for member in large:
+        with archive.open(member) as part:
+            begins_like_xml = part.read(_MAX_TAG_BYTES).lstrip(_BEFORE_XML).startswith(b"<")
+        is_fixed = member.filename.endswith(_TREES)
+        kinds = set() if is_fixed else content_types.get(member.filename, set())
+        if kinds == {_SHEET_TYPE}:
+            with archive.open(member) as part:
+                _check_rows(part)
+        elif begins_like_xml and kinds != {_SHARED_TEXTS_TYPE}:
+            raise MalformedFile(
+                f"its part {member.filename} takes {member.file_size:,} bytes; the limit is {_SMALL_PART_BYTES:,}, "
+                "except for sheets. Save its sheet as CSV"
+            )
+
+
+def _check_rows(part: IO[bytes]) -> None:
+    """Raise MalformedFile if a sheet has more rows than a sheet can have, or a row of very many cells.
+
+    openpyxl reads all rows when it opens the file, also the empty ones: a file of 2 MB can have 100 million.
+    """
+    rows, rest, bytes_since_row = 0, b"", 0
     while chunk := part.read(_CHUNK_BYTES):
         if not rows and not rest and chunk.startswith(_UTF_16_BEGINNINGS):
             raise MalformedFile("a large sheet is in UTF-16; save it with a program that writes UTF-8")
         chunk = rest + chunk
         end = max(chunk.rfind(b"<"), len(chunk) - _MAX_TAG_BYTES)  # a tag may go on in the next chunk
-        rows += len(_ROW_TAG.findall(chunk, 0, end))
-        rest = chunk[end:]
+        rows_in_chunk = len(_ROW_TAG.findall(chunk, 0, end))
+        rows, rest = rows + rows_in_chunk, chunk[end:]
+        bytes_since_row = 0 if rows_in_chunk else bytes_since_row + end
         if rows > MAX_SHEET_ROWS:
             raise MalformedFile(f"it has more than the {MAX_SHEET_ROWS:,} rows that a sheet can have")
+        if bytes_since_row > _MAX_BYTES_WITHOUT_ROW:
+            raise MalformedFile(f"it has a row of over {_MAX_BYTES_WITHOUT_ROW:,} bytes")
 
 
 @contextmanager
@@ -124,10 +161,7 @@ def _open_workbook(file: BinaryIO, max_bytes: int = MAX_UNPACKED_BYTES) -> Gener
         with zipfile.ZipFile(file) as archive:
             if sum(member.file_size for member in archive.infolist()) > max_bytes:
                 raise MalformedFile(f"it takes over {max_bytes:,} bytes when it is unpacked. Save its sheet as CSV")
-            for member in archive.infolist():
-                if member.file_size > _FEW_ROWS_BYTES:
-                    with archive.open(member) as part:
-                        _check_row_count(part)
+            _check_parts(archive)
         file.seek(0)
         workbook = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
         try:

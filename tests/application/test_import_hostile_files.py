@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
@@ -19,7 +18,7 @@ import pytest
 from tallybook.application import Metering
 from tallybook.application.usage_import.columns import ColumnMapping
 from tallybook.application.usage_import.files import open_usage_file
-from tallybook.application.usage_import.formats import FileLimits, FileOptions, Row
+from tallybook.application.usage_import.formats import FileOptions, Row
 from tallybook.application.usage_import.importer import ImportSummary, RejectedRow, UsageImporter
 from tallybook.application.usage_import.json_rows import CHUNK_CHARACTERS, MAX_ROW_CHARACTERS, json_rows
 from tallybook.application.usage_import.parquet_rows import parquet_rows
@@ -172,55 +171,6 @@ def test_options_that_fit_no_file(tmp_path: Path, options: FileOptions, message:
     with pytest.raises(InvalidRequest, match=message), open_usage_file(tmp_path / "usage.csv", options):
         pass
     assert time.process_time() - started < 1
-
-
-def test_a_spreadsheet_with_a_row_far_away(tmp_path: Path) -> None:
-    """The empty rows before it aren't read: a file of 1 kB would take hours."""
-    workbook = openpyxl.Workbook()
-    workbook.active.append(["timestamp", "event_name"])
-    workbook.active.append(["2026-01-01", "tokens"])
-    workbook.save(tmp_path / "near.xlsx")
-    with zipfile.ZipFile(tmp_path / "near.xlsx") as near, zipfile.ZipFile(tmp_path / "usage.xlsx", "w") as far:
-        for name in near.namelist():
-            far.writestr(name, near.read(name).replace(b'r="2"', b'r="1048577"').replace(b'"A2"', b'"A1048577"'))
-    with (
-        pytest.raises(InvalidImportFile, match="after the 1,048,576"),
-        open_usage_file(tmp_path / "usage.xlsx") as file,
-    ):
-        sum(1 for _ in file.rows())
-
-
-@pytest.mark.parametrize(
-    ("row", "encoding", "message"),
-    [
-        ('<row r="1"/>', "utf-8", "more than the 1,048,576 rows"),
-        ("<p:row\n/>", "utf-8", "more than the 1,048,576 rows"),
-        ('<row r="1"/>', "utf-16", "is in UTF-16"),
-    ],
-)
-def test_a_spreadsheet_with_many_empty_rows(tmp_path: Path, row: str, encoding: str, message: str) -> None:
-    """They have one number, so that none seems to be far away. 100 million would take 2 MB and minutes."""
-    rows = row * ((1 << 20) + 1)
-    with zipfile.ZipFile(tmp_path / "usage.xlsx", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
-        file.writestr("xl/worksheets/sheet1.xml", f"<sheetData>{rows}</sheetData>".encode(encoding))
-    with pytest.raises(InvalidImportFile, match=message), open_usage_file(tmp_path / "usage.xlsx"):
-        pass
-
-
-def test_a_spreadsheet_may_take_a_quarter_of_the_limit(tmp_path: Path) -> None:
-    """Its texts are in memory before the first row, and a text takes more there than in the file."""
-    workbook = openpyxl.Workbook()
-    workbook.active.append(["event_name", "x" * 5_000])
-    workbook.save(tmp_path / "usage.xlsx")
-    with zipfile.ZipFile(tmp_path / "usage.xlsx") as file:
-        size = sum(member.file_size for member in file.infolist())
-    with open_usage_file(tmp_path / "usage.xlsx", limits=FileLimits(max_bytes=4 * size)) as usage_file:
-        assert usage_file.columns is not None
-    with (
-        pytest.raises(InvalidImportFile, match=f"over {size - 1:,} bytes when it is unpacked"),
-        open_usage_file(tmp_path / "usage.xlsx", limits=FileLimits(max_bytes=4 * size - 1)),
-    ):
-        pass
 
 
 @pytest.mark.parametrize(

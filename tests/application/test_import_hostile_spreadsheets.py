@@ -1,0 +1,91 @@
+"""Small hostile spreadsheets: the file is rejected before its library makes objects of it."""
+
+import zipfile
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tallybook.application.usage_import.files import open_usage_file
+from tallybook.application.usage_import.formats import FileLimits
+from tallybook.domain.errors import InvalidImportFile
+
+openpyxl: Any = import_module("openpyxl")
+
+
+def test_a_spreadsheet_with_a_row_far_away(tmp_path: Path) -> None:
+    """The empty rows before it aren't read: a file of 1 kB would take hours."""
+    workbook = openpyxl.Workbook()
+    workbook.active.append(["timestamp", "event_name"])
+    workbook.active.append(["2026-01-01", "tokens"])
+    workbook.save(tmp_path / "near.xlsx")
+    with zipfile.ZipFile(tmp_path / "near.xlsx") as near, zipfile.ZipFile(tmp_path / "usage.xlsx", "w") as far:
+        for name in near.namelist():
+            far.writestr(name, near.read(name).replace(b'r="2"', b'r="1048577"').replace(b'"A2"', b'"A1048577"'))
+    with (
+        pytest.raises(InvalidImportFile, match="after the 1,048,576"),
+        open_usage_file(tmp_path / "usage.xlsx") as file,
+    ):
+        sum(1 for _ in file.rows())
+
+
+TYPES = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+SHEET = "xl/worksheets/sheet1.xml"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "content", "message"),
+    [
+        (SHEET, "worksheet", '<row r="1"/>' * ((1 << 20) + 2), "more than the 1,048,576 rows"),
+        (SHEET, "worksheet", "<p:row\n/>" * ((1 << 20) + 2), "more than the 1,048,576 rows"),
+        (SHEET, "worksheet", "<row>" + "<c/>" * (2 << 20), "a row of over 4,194,304 bytes"),
+        (SHEET, "styles", '<row r="1"/>' * 100_000, "its part xl/worksheets/sheet1.xml takes"),
+        (SHEET, None, '<row r="1"/>' * 100_000, "its part xl/worksheets/sheet1.xml takes"),
+        ("xl/styles.xml", "styles", "<xf/>" * 300_000, "its part xl/styles.xml takes 1,500,000 bytes"),
+        ("xl/styles.xml", "worksheet", "<xf/>" * 300_000, "its part xl/styles.xml takes 1,500,000 bytes"),
+        ("xl/_rels/workbook.xml.rels", "worksheet", "<x/>" * 300_000, "its part xl/_rels/workbook.xml.rels takes"),
+        ("xl/media/picture.png", None, "\n<x/>" * 300_000, "its part xl/media/picture.png takes"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_spreadsheet_with_a_large_part(
+    tmp_path: Path, name: str, kind: str | None, content: str, message: str, encoding: str
+) -> None:
+    """The parts are checked before the library makes objects of them: 700 bytes for a style of 5 bytes."""
+    override = "" if kind is None else f'<Override PartName="/{name}" ContentType="{TYPES}.{kind}+xml"/>'
+    namespace = "http://schemas.openxmlformats.org/package/2006/content-types"
+    with zipfile.ZipFile(tmp_path / "usage.xlsx", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+        file.writestr("[Content_Types].xml", f'<Types xmlns="{namespace}">{override}</Types>')
+        file.writestr(name, content.encode(encoding))
+    is_large_sheet = kind == "worksheet" and name == SHEET and encoding == "utf-16"
+    expected = "is in UTF-16" if is_large_sheet else message.partition(" takes")[0]
+    with pytest.raises(InvalidImportFile, match=expected), open_usage_file(tmp_path / "usage.xlsx"):
+        pass
+
+
+def test_a_spreadsheet_with_many_texts_and_a_picture(tmp_path: Path) -> None:
+    """Sheets and pictures may be large."""
+    workbook = openpyxl.Workbook()
+    for number in range(2_000):
+        workbook.active.append([f"text-{number:03}" * 100])
+    workbook.save(tmp_path / "usage.xlsx")
+    with zipfile.ZipFile(tmp_path / "usage.xlsx", "a", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("xl/media/picture.png", b"\x89PNG" + b"<" * (2 << 20))
+    with open_usage_file(tmp_path / "usage.xlsx") as usage_file:
+        assert len(list(usage_file.rows())) == 1_999
+
+
+def test_a_spreadsheet_may_take_a_quarter_of_the_limit(tmp_path: Path) -> None:
+    """Its texts are in memory before the first row, and a text takes more there than in the file."""
+    workbook = openpyxl.Workbook()
+    workbook.active.append(["event_name", "x" * 5_000])
+    workbook.save(tmp_path / "usage.xlsx")
+    with zipfile.ZipFile(tmp_path / "usage.xlsx") as file:
+        size = sum(member.file_size for member in file.infolist())
+    with open_usage_file(tmp_path / "usage.xlsx", limits=FileLimits(max_bytes=4 * size)) as usage_file:
+        assert usage_file.columns is not None
+    with (
+        pytest.raises(InvalidImportFile, match=f"over {size - 1:,} bytes when it is unpacked"),
+        open_usage_file(tmp_path / "usage.xlsx", limits=FileLimits(max_bytes=4 * size - 1)),
+    ):
+        pass
