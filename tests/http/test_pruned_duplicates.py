@@ -126,6 +126,26 @@ def test_no_request_waits_for_the_archive_but_the_one_that_needs_it(ledger: Prun
     asyncio.run(asyncio.wait_for(run(), 60))
 
 
+def test_a_repetition_of_a_request_that_waits_gets_its_response(ledger: PrunedLedger) -> None:
+    """But if another request with its idempotency key is finished first, the waiting one is rejected."""
+    key = ledger.keys[0]
+
+    async def run() -> None:
+        async with serve(ledger) as server:
+            waiting = await server.send_until_blocked(key, "old", "twice", idempotency_key="three")
+            repeated = asyncio.create_task(server.send(key, "old", "twice", idempotency_key="three"))
+            mixed_up = await server.send_until_blocked(key, "old", "mixed-up", idempotency_key="four")
+            assert counts(await server.send(key, "first", idempotency_key="four")) == (1, 0)
+            server.archive.release()
+            responses = [await waiting, await repeated]
+            assert responses[0].content == responses[1].content
+            assert sorted("Idempotent-Replayed" in response.headers for response in responses) == [False, True]
+            rejected = await mixed_up
+            assert (rejected.status_code, rejected.json()["error"]["type"]) == (400, "idempotency_error")
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
 def test_a_request_that_waits_too_long_fails_alone_and_can_be_repeated(ledger: PrunedLedger) -> None:
     """It gets 503 after the timeout of queries. Its new event is recorded: a repetition has duplicates only."""
     first, second = ledger.keys
