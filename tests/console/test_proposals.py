@@ -148,6 +148,16 @@ def test_changed_rules_are_proposed_from_their_preview(proposer: User, approver:
         assert metering.meters.get("tokens").formula == "sum"
 
 
+def test_the_way_back_is_proposed_too(proposer: User) -> None:
+    """The rules of a retired generation. Who has proposed can withdraw it."""
+    page = proposer.page("/console/rules?meter=tokens")
+    assert 'action="/console/rules/promote"' not in page
+    oldest = page[page.rindex('<form method="post" action="/console/proposals/rules"') :]
+    proposed = proposer.send(oldest, "/proposals/rules", reason="a mistake")
+    assert "rules of storage: last" in proposed.text
+    assert "The proposal is rejected." in proposer.send(proposed.text, "/proposal/reject", reason="no mistake").text
+
+
 def test_proposals_of_a_program(approver: User, ledger_url: str) -> None:
     """Of each kind, with what it would change. A change of the policy needs the scope `admin` too."""
     with Metering.open(ledger_url, policy=AcceptancePolicy(cancel_window=None)) as metering:
@@ -164,5 +174,5 @@ def test_proposals_of_a_program(approver: User, ledger_url: str) -> None:
     assert (denied.status_code, "scope &#39;admin&#39;" in denied.text) == (403, True)
     page = approver.page("/console/proposals")
     statuses = re.findall(r'<span class="state [a-z]*">(\w+)</span>', page)
-    assert statuses == ["pending", "pending", "rejected", "approved"]
+    assert statuses == ["pending", "pending", "rejected", "rejected", "approved"]
     assert approver.browser.get("/console/proposal?id=none").status_code == 404
