@@ -1,12 +1,12 @@
 """Maps the rows of a batch to meter events column by column, in a third of the time that it takes row by row.
 
 Both ways return the same meter events. A batch with anything unusual is left to `RowMapper`: a row with an error, a
-cell that isn't text, an unclear timestamp, a number with marks, rows without identifiers, or several kinds of meters.
+cell that isn't text, an unclear timestamp, a number with marks, an empty identifier, or several kinds of meters.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from ...domain.errors import InvalidRequest, NotFound
 from ...domain.meter_event_input import (
@@ -17,10 +17,9 @@ from ...domain.meter_event_input import (
     CheckedMeterEventInput,
 )
 from ...domain.text import is_storable
-from .formats import Row
+from .formats import RowBatch
 from .row_mapper import MeterKeys, RowFormat, payload_columns
 
-_Cells = Sequence[Mapping[str, object]]
 _Column = Sequence[str]
 
 
@@ -44,52 +43,61 @@ class ColumnMapper:
         self._keys_of = keys_of
         self._columns = () if columns is None else columns
 
-    def are_clear(self, rows: Sequence[Row]) -> bool:
+    def are_clear(self, batch: RowBatch) -> bool:
         """Return whether each row has a timestamp and, if its meter needs one, a number of the usual form.
 
         If not, `RowMapper.find_unclear` finds out for each row.
         """
-        plan, cells = self._plan_for(rows)
-        if plan is None or not self._timestamps.are_clear(_column(cells, self._mapping.timestamp)):
+        plan = self._plan_for(batch)
+        if plan is None or not self._timestamps.are_clear(_column(batch, self._mapping.timestamp)):
             return False
         value_column = plan.keys.value_column
-        return value_column not in self._columns or self._has_plain_numbers(plan.keys, _column(cells, value_column))
+        return value_column not in self._columns or self._has_plain_numbers(plan.keys, _column(batch, value_column))
 
-    def map(self, rows: Sequence[Row]) -> list[CheckedMeterEventInput] | None:
-        """Return the meter event of each row; None if `RowMapper` has to map them."""
-        plan, cells = self._plan_for(rows)
-        identifier_column, prefix = self._mapping.identifier_column, self._mapping.identifier_prefix
-        if plan is None or identifier_column not in self._columns:
+    def map(self, batch: RowBatch) -> list[CheckedMeterEventInput] | None:
+        """Return the meter event of each row; None if `RowMapper` has to map them.
+
+        They have no identifier if the file has no column of that name.
+        """
+        plan = self._plan_for(batch)
+        if plan is None:
             return None
-        identifiers = _column(cells, identifier_column)
-        payload = {key: _column(cells, column) for key, column in plan.columns.items()}
-        times = self._timestamps.read_clear(_column(cells, self._mapping.timestamp))
+        payload = {key: _column(batch, column) for key, column in plan.columns.items()}
+        identifiers = self._identifiers(batch)
+        times = self._timestamps.read_clear(_column(batch, self._mapping.timestamp))
         if (
             times is None
-            or not (_is_text(identifiers, MAX_IDENTIFIER_LENGTH - len(prefix)) and all(identifiers))
+            or identifiers is None
             or not all(_is_text(column, MAX_VALUE_LENGTH) for column in payload.values())
             or not (plan.keys.customer in plan.fixed or all(payload.get(plan.keys.customer, ("",))))
             or not self._has_plain_numbers(plan.keys, payload.get(plan.keys.value, ()))
         ):
             return None
-        if prefix:
-            identifiers = [prefix + identifier for identifier in identifiers]
-        return list(map(CheckedMeterEventInput, self._event_names(cells), _payloads(plan, payload), identifiers, times))
+        return list(map(CheckedMeterEventInput, self._event_names(batch), _payloads(plan, payload), identifiers, times))
 
-    def _plan_for(self, rows: Sequence[Row]) -> tuple[_Plan | None, _Cells]:
-        """Return how to map these rows, and their cells; None if `RowMapper` has to map them."""
-        cells = [row.cells for row in rows if row.error is None]
+    def _identifiers(self, batch: RowBatch) -> Iterable[str | None] | None:
+        """Return the identifier of each row; None if `RowMapper` has to map one."""
+        column, prefix = self._mapping.identifier_column, self._mapping.identifier_prefix
+        if column not in self._columns:
+            return None if "." in column else repeat(None, len(batch))  # it may be a path inside of objects
+        identifiers = _column(batch, column)
+        if not _is_text(identifiers, MAX_IDENTIFIER_LENGTH - len(prefix)) or not all(identifiers):
+            return None
+        return [prefix + identifier for identifier in identifiers] if prefix else identifiers
+
+    def _plan_for(self, batch: RowBatch) -> _Plan | None:
+        """Return how to map these rows; None if `RowMapper` has to map them."""
         required = [self._mapping.timestamp, *(() if self._mapping.event_name is not None else ("event_name",))]
-        if not cells or len(cells) != len(rows) or not set(required).issubset(self._columns):
-            return None, cells
-        event_names = {*self._event_names(cells)}
+        if not set(required).issubset(self._columns) or not len(batch) or batch.has_errors:
+            return None
+        event_names = {*self._event_names(batch)}
         if not _is_text(list(event_names)) or "" in event_names:
-            return None, cells
+            return None
         try:
             keys = {self._keys_of(event_name) for event_name in event_names}
         except (InvalidRequest, NotFound):  # those of the rows; not that the ledger is unavailable
-            return None, cells
-        return self._plan_of(keys.pop()) if len(keys) == 1 else None, cells
+            return None
+        return self._plan_of(keys.pop()) if len(keys) == 1 else None
 
     def _plan_of(self, keys: MeterKeys) -> _Plan | None:
         mapping = self._mapping
@@ -108,17 +116,17 @@ class ColumnMapper:
         )
         return _Plan(keys, columns, fixed) if is_usual else None
 
-    def _event_names(self, cells: _Cells) -> Iterable[str]:
+    def _event_names(self, batch: RowBatch) -> Iterable[str]:
         event_name = self._mapping.event_name
-        return _column(cells, "event_name") if event_name is None else repeat(event_name, len(cells))
+        return _column(batch, "event_name") if event_name is None else repeat(event_name, len(batch))
 
     def _has_plain_numbers(self, keys: MeterKeys, column: _Column) -> bool:
         return not keys.is_number or self._numbers.are_plain([text for text in column if text])
 
 
-def _column(cells: _Cells, column: str) -> _Column:
+def _column(batch: RowBatch, column: str) -> _Column:
     """Return the cells of a column, which should be text: `_is_text` and the patterns of columns say whether it is."""
-    return [row[column] for row in cells]  # type: ignore[misc]
+    return cast(_Column, batch.column(column))
 
 
 def _is_text(column: _Column, max_length: int | None = None) -> bool:

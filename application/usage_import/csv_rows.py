@@ -1,18 +1,28 @@
-"""Usage files in CSV, row by row."""
+"""Usage files in CSV, in batches of rows."""
 
 import csv
 import io
 import threading
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from itertools import islice
 from typing import Any, BinaryIO, NamedTuple, TextIO
 
 from ...domain.text import abbreviated_repr
 from ..spreadsheet_text import unescape_formulas
 from .encodings import DecodedText
-from .formats import MAX_ROW_BYTES, REASON_COLUMNS, MalformedFile, Row, invalid_row
+from .formats import (
+    BATCH_ROWS,
+    MAX_BATCH_SIZE,
+    MAX_ROW_BYTES,
+    REASON_COLUMNS,
+    MalformedFile,
+    Row,
+    RowBatch,
+    invalid_row,
+)  # fmt: skip
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 """The delimiters that are recognized."""
@@ -49,8 +59,47 @@ def read_csv_dialect(file: BinaryIO, encoding: str, delimiter: str | None, heade
     return CsvDialect(encoding, used, skipped, skipped + reader.line_num, columns)
 
 
-def csv_rows(file: BinaryIO, dialect: CsvDialect) -> Iterator[Row]:
-    """Return the rows of a CSV file that is positioned at its start. Raises MalformedFile.
+class CsvBatch(RowBatch):
+    """Consecutive rows of a CSV file. A `Row` of each is made only if it is needed, which takes longer than to read it.
+
+    `lines` are the numbers of their lines, `cells` the cells of each, and `invalid` those with a wrong number of them.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.lines: list[int] = []
+        self.cells: list[list[str]] = []
+        self._names = names
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    @cached_property
+    def rows(self) -> Sequence[Row]:
+        """The rows, some of which may be invalid."""
+        return list(map(self._row, self.lines, self.cells))
+
+    @cached_property
+    def has_errors(self) -> bool:
+        """Whether a row is invalid."""
+        return {*map(len, self.cells)} != {len(self._names)}
+
+    def column(self, name: str) -> Sequence[str]:
+        """Return the cells of a column, if no row is invalid. Raises KeyError."""
+        return self._columns[name]
+
+    @cached_property
+    def _columns(self) -> Mapping[str, Sequence[str]]:
+        return dict(zip(self._names, zip(*self.cells, strict=True), strict=True))
+
+    def _row(self, line: int, cells: list[str]) -> Row:
+        count, size = len(self._names), sum(map(len, cells)) + len(cells)
+        if len(cells) == count:
+            return Row(line, dict(zip(self._names, cells, strict=True)), size)
+        return invalid_row(line, size, f"The row has {len(cells)} cells, the header has {count}.", raw=cells)
+
+
+def csv_batches(file: BinaryIO, dialect: CsvDialect) -> Iterator[CsvBatch]:
+    """Yield the rows of a CSV file that is positioned at its start, in batches. Raises MalformedFile.
 
     Rows without any text, which spreadsheets write below a table, are skipped.
     """
@@ -59,21 +108,22 @@ def csv_rows(file: BinaryIO, dialect: CsvDialect) -> Iterator[Row]:
             text.readline()
         reader = _reader(text, dialect.delimiter)
         names, skipped = _header(reader), dialect.skipped_lines
-        count, line = len(names), skipped + reader.line_num + 1
+        line, size, batch = skipped + reader.line_num + 1, 0, CsvBatch(names)
         is_escaped = REASON_COLUMNS.issubset(names)  # a file of rejected rows
         try:
             for cells in reader:
-                if is_escaped:
-                    cells = list(map(unescape_formulas, cells))  # noqa: PLW2901
-                if len(cells) == count:
-                    if any(cells):
-                        yield Row(line, dict(zip(names, cells)), len("".join(cells)) + count)  # noqa: B905 - faster
-                elif any(cells):
-                    message = f"The row has {len(cells)} cells, the header has {count}."
-                    yield invalid_row(line, sum(map(len, cells)) + len(cells), message, raw=cells)
+                if any(cells):
+                    batch.lines.append(line)
+                    batch.cells.append(list(map(unescape_formulas, cells)) if is_escaped else cells)
+                    size += len("".join(cells)) + len(cells)
+                    if len(batch.lines) == BATCH_ROWS or size >= MAX_BATCH_SIZE:
+                        yield batch
+                        size, batch = 0, CsvBatch(names)
                 line = skipped + reader.line_num + 1
         except csv.Error as error:
             raise MalformedFile(f"it is not CSV: {error}", line) from error
+        if batch.lines:
+            yield batch
 
 
 def csv_lines(file: BinaryIO, encoding: str) -> Iterator[tuple[int, set[str]]]:

@@ -7,12 +7,12 @@ import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from ...domain.errors import InvalidParameter
-from .csv_rows import CsvDialect, csv_lines, csv_rows, long_cells_allowed, read_csv_dialect
+from .csv_rows import CsvDialect, csv_batches, csv_lines, long_cells_allowed, read_csv_dialect
 from .encodings import UTF_8, encoding_of, is_western, marked_encoding
 from .formats import (
     MAX_ROW_BYTES,
@@ -24,6 +24,8 @@ from .formats import (
     FileOptions,
     MalformedFile,
     Row,
+    RowBatch,
+    row_batches,
 )
 from .json_rows import json_rows, jsonl_rows
 from .parquet_rows import parquet_rows, read_parquet_columns
@@ -61,7 +63,7 @@ class UsageFile:
     dialect: FileDialect
     digest: bytes
     columns: Sequence[str] | None
-    read: Callable[[BinaryIO], Iterator[Row]]
+    read: Callable[[BinaryIO], Iterator[RowBatch]]
     limits: FileLimits = field(default_factory=FileLimits)
 
     @property
@@ -70,7 +72,11 @@ class UsageFile:
         return self.source.path
 
     def rows(self, advance: ProgressCallback | None = None) -> Iterator[Row]:
-        """Return the rows from the first. Raises InvalidImportFile if the file is malformed or changed meanwhile."""
+        """Return the rows from the first. Raises the errors of `batches`."""
+        return chain.from_iterable(batch.rows for batch in self.batches(advance))
+
+    def batches(self, advance: ProgressCallback | None = None) -> Iterator[RowBatch]:
+        """Yield all rows in batches. Raises InvalidImportFile if the file is malformed or changed meanwhile."""
         source = self.source
         contents = source.contents
         contents.seek(0)
@@ -79,14 +85,15 @@ class UsageFile:
             contents = cast(BinaryIO, io.BufferedReader(reader, CHUNK_BYTES))
         with long_cells_allowed():
             try:
-                for number, row in enumerate(self.read(contents)):
-                    if number == self.limits.max_rows:
-                        raise invalid_file(self.path, f"it has over {number:,} rows. Divide it, or raise the limit")
-                    if number % 1_000 == 0:
-                        source.check_unchanged()
-                        if advance is not None:
-                            advance(source.stored.tell(), source.size)
-                    yield row
+                max_rows, count = self.limits.max_rows, 0
+                for batch in self.read(contents):
+                    count += len(batch)
+                    if max_rows is not None and count > max_rows:
+                        raise invalid_file(self.path, f"it has over {max_rows:,} rows. Divide it, or raise the limit")
+                    source.check_unchanged()
+                    if advance is not None:
+                        advance(source.stored.tell(), source.size)
+                    yield batch
             except (MalformedFile, UnicodeDecodeError) as error:
                 raise invalid_file(self.path, str(error), getattr(error, "line", None)) from error
         source.check_unchanged()
@@ -171,7 +178,7 @@ def _check_options(options: FileOptions, file_format: FileFormat) -> None:
 
 def _open_rows(
     source: FileSource, file_format: FileFormat, encoding: str | None, options: FileOptions, limits: FileLimits
-) -> tuple[FileDialect, Sequence[str] | None, Callable[[BinaryIO], Iterator[Row]]]:
+) -> tuple[FileDialect, Sequence[str] | None, Callable[[BinaryIO], Iterator[RowBatch]]]:
     """Return the dialect of a file, its columns, and the function that reads its rows. Raises MalformedFile."""
     file = source.contents
     file.seek(0)
@@ -185,17 +192,18 @@ def _open_rows(
         case FileFormat.XLSX:
             sheet = read_sheet_dialect(file, options.sheet, options.header_row, limits.max_bytes)
             dialect = FileDialect(file_format, compression, header_line=sheet.header_line, sheet=sheet.sheet)
-            return dialect, sheet.columns, lambda opened: sheet_rows(opened, sheet)
+            return dialect, sheet.columns, lambda opened: row_batches(sheet_rows(opened, sheet))
         case FileFormat.PARQUET:
-            return FileDialect(file_format, compression), read_parquet_columns(file, limits.max_bytes), parquet_rows
+            columns = read_parquet_columns(file, limits.max_bytes)
+            return FileDialect(file_format, compression), columns, lambda opened: row_batches(parquet_rows(opened))
         case FileFormat.JSON | FileFormat.JSONL:
             read = json_rows if file_format is FileFormat.JSON else jsonl_rows
             used = encoding or UTF_8
-            return FileDialect(file_format, compression, used), None, lambda opened: read(opened, used)
+            return FileDialect(file_format, compression, used), None, lambda opened: row_batches(read(opened, used))
 
 
-def _csv_reader(dialect: CsvDialect) -> Callable[[BinaryIO], Iterator[Row]]:
-    return lambda opened: csv_rows(opened, dialect)
+def _csv_reader(dialect: CsvDialect) -> Callable[[BinaryIO], Iterator[RowBatch]]:
+    return lambda opened: csv_batches(opened, dialect)
 
 
 def _read_through(

@@ -1,9 +1,10 @@
 """What the formats of usage files have in common: options, rows and errors."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 import msgspec
 
@@ -83,6 +84,49 @@ class Row(msgspec.Struct, frozen=True):
     size: int
     error: InvalidImportFile | None = None
     raw: str | list[str] | None = None
+
+
+BATCH_ROWS = 5_000
+MAX_BATCH_SIZE = 4_000_000
+"""Long rows are read and recorded in smaller batches: of about this many characters, so that they fit in memory."""
+
+
+class RowBatch:
+    """Consecutive rows of a file."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @cached_property
+    def rows(self) -> Sequence[Row]:
+        """The rows, some of which may be invalid."""
+        return self._rows
+
+    @cached_property
+    def has_errors(self) -> bool:
+        """Whether a row is invalid."""
+        return any(row.error is not None for row in self._rows)
+
+    def column(self, name: str) -> Sequence[object]:
+        """Return the cells of a column, if no row is invalid. Raises KeyError."""
+        return [row.cells[name] for row in self._rows]
+
+
+def row_batches(rows: Iterable[Row]) -> Iterator[RowBatch]:
+    """Yield the rows in batches that fit in memory."""
+    batch: list[Row] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += row.size
+        if len(batch) == BATCH_ROWS or size >= MAX_BATCH_SIZE:
+            yield RowBatch(batch)
+            batch, size = [], 0
+    if batch:
+        yield RowBatch(batch)
 
 
 class ColumnPattern:

@@ -3,15 +3,15 @@
 import gc
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
-from itertools import islice, repeat
-from typing import cast
+from itertools import repeat
+from typing import NamedTuple, cast
 
-import msgspec
+from msgspec.structs import replace as replace_fields
 
 from ...domain.errors import (
     DatabasePermissionDenied,
@@ -29,27 +29,26 @@ from ..storage.key_value import KeyValueEntry
 from .column_mapper import ColumnMapper
 from .columns import ColumnMapping
 from .files import ProgressCallback, UsageFile
-from .formats import Row
+from .formats import Row, RowBatch
 from .json_rows import PAYLOAD_PREFIX
 from .results import BatchOutcomes, ImportSummary, PreviewRow, RejectedRow
 from .row_mapper import RowFormat, RowMapper, cell_at
 from .row_names import RowNames
 
-BATCH_ROWS = 5_000
-MAX_BATCH_SIZE = 4_000_000
-"""Long rows are recorded in smaller batches: of about this many characters, so that they fit in memory."""
 _MAX_LISTED_COLUMNS, _MAX_LISTED_CHARACTERS = 20, 500
 _OBJECTS_PER_COLLECTION = 50_000
 MAX_PREVIEW_ROWS = 5
 
 
-class _ParsedRow(msgspec.Struct):
-    """A row with its meter event, or the error that it is rejected with and its identifier if that is text."""
+class _ParsedBatch(NamedTuple):
+    """Rows with the meter event of each, or the error that it is rejected with.
 
-    row: Row
-    identifier: str | None
-    meter_event: Mapping[str, object] | MeterEventInput | TallybookError
-    is_generated: bool
+    `generated` are the indexes of those whose identifier was generated.
+    """
+
+    batch: RowBatch
+    meter_events: Sequence[MeterEventInput | Mapping[str, object] | TallybookError]
+    generated: Collection[int] = ()
 
 
 OnRejected = Callable[[RejectedRow, Row], None]
@@ -123,9 +122,9 @@ class UsageImporter:
 
     def _find_unclear(self, advance: ProgressCallback | None) -> Iterator[tuple[int, TallybookError]]:
         """Yield the errors of unclear cells, with their lines."""
-        for rows in _batches(self.file.rows(advance)):
-            if not self._column_mapper.are_clear(rows):
-                for row in rows:
+        for batch in self.file.batches(advance):
+            if not self._column_mapper.are_clear(batch):
+                for row in batch.rows:
                     if row.error is None:
                         yield from zip(repeat(row.line), self._mapper.find_unclear(row.cells))
 
@@ -149,28 +148,32 @@ class UsageImporter:
 
     def _record_rows(self, on_rejected: OnRejected | None, advance: ProgressCallback | None) -> None:
         started = time.monotonic()
-        rows = self.file.rows(advance)
-        for row in islice(rows, self._skipped_rows):
-            self._skip(row)
-        for batch in _batches(rows):
-            self._record(self._parse_all(batch), on_rejected)
+        skipped = self._skipped_rows
+        for batch in self.file.batches(advance):
+            if skipped:
+                rows, skipped = batch.rows[skipped:], max(0, skipped - len(batch))
+                for row in batch.rows[: len(batch) - len(rows)]:
+                    self._skip(row)
+                batch = RowBatch(rows)  # noqa: PLW2901
+            if len(batch):
+                self._record(self._parse_all(batch), on_rejected)
             self.summary.seconds = time.monotonic() - started
 
-    def _record(self, batch: Sequence[_ParsedRow], on_rejected: OnRejected | None) -> None:
-        meter_events = [row.meter_event for row in batch if not isinstance(row.meter_event, TallybookError)]
+    def _record(self, batch: _ParsedBatch, on_rejected: OnRejected | None) -> None:
+        meter_events = [event for event in batch.meter_events if not isinstance(event, TallybookError)]
         attach = self._attach
         outcomes: BatchOutcomes | None = None
 
         def attach_to_receipts(receipts: Sequence[Receipt], at: datetime) -> Sequence[KeyValueEntry]:
             nonlocal outcomes
             assert attach is not None
-            outcomes = _outcomes(batch, receipts)
+            outcomes = self._outcomes(batch, receipts)
             return attach(outcomes, at)
 
         receipts = self.recorder.record_many(meter_events, attach=None if attach is None else attach_to_receipts)
         self.summary.run_id = self.recorder.run_id
         self._preview(batch, receipts)
-        outcomes = outcomes or _outcomes(batch, receipts)
+        outcomes = outcomes or self._outcomes(batch, receipts)
         self.summary.add(outcomes)
         for rejected_row, row in outcomes.rejected:
             if len(self.summary.first_rejected) < self.max_first_rejected:
@@ -185,82 +188,82 @@ class UsageImporter:
         if row.error is None and cell_at(row.cells, self._columns.identifier_column) in (None, ""):
             self._parse(row)
 
-    def _preview(self, batch: Sequence[_ParsedRow], receipts: Receipts) -> None:
+    def _preview(self, batch: _ParsedBatch, receipts: Receipts) -> None:
         """Add the first rows that are recorded to the summary."""
         first_rows = self.summary.first_rows
-        parsed = (row for row in batch if not isinstance(row.meter_event, TallybookError))
-        for row, receipt in zip(parsed, receipts, strict=True) if len(first_rows) < MAX_PREVIEW_ROWS else ():
+        if len(first_rows) >= MAX_PREVIEW_ROWS:
+            return
+        parsed = (
+            (row.line, event)
+            for row, event in zip(batch.batch.rows, batch.meter_events, strict=True)
+            if not isinstance(event, TallybookError)
+        )
+        for (line, raw_event), receipt in zip(parsed, receipts, strict=True):
             if receipt.error is None and len(first_rows) < MAX_PREVIEW_ROWS:
-                event = parse_meter_event(row.meter_event)
+                event = parse_meter_event(raw_event)
                 assert event.timestamp is not None  # the mapper requires one
-                first_rows.append(
-                    PreviewRow(row.row.line, event.event_name, event.timestamp, event.identifier, event.payload)
-                )
+                first_rows.append(PreviewRow(line, event.event_name, event.timestamp, event.identifier, event.payload))
 
-    def _parse_all(self, rows: Sequence[Row]) -> list[_ParsedRow]:
-        meter_events = self._column_mapper.map(rows)
-        if meter_events is None:
-            return list(map(self._parse, rows))
-        return [_ParsedRow(row, None, event, False) for row, event in zip(rows, meter_events, strict=True)]
+    def _parse_all(self, batch: RowBatch) -> _ParsedBatch:
+        """Return the meter event of each row, or the error that it is rejected with."""
+        meter_events = self._column_mapper.map(batch)
+        if meter_events is not None and meter_events[0].identifier is not None:
+            return _ParsedBatch(batch, meter_events)
+        if meter_events is not None:
+            self.summary.generated += len(batch)
+            named = [
+                replace_fields(event, identifier=self._name(row, event.event_name))
+                for row, event in zip(batch.rows, meter_events, strict=True)
+            ]
+            return _ParsedBatch(batch, named, range(len(batch)))
+        parsed = list(map(self._parse, batch.rows))
+        generated = {index for index, (_, is_generated) in enumerate(parsed) if is_generated}
+        return _ParsedBatch(batch, [meter_event for meter_event, _ in parsed], generated)
 
-    def _parse(self, row: Row) -> _ParsedRow:
-        """Return the meter event of a row, or the error that it is rejected with."""
+    def _parse(self, row: Row) -> tuple[Mapping[str, object] | TallybookError, bool]:
+        """Return the meter event of a row, or its error, and whether the identifier was generated."""
         if row.error is not None:
-            return _ParsedRow(row, self._identifier_of(row), row.error, False)
+            return row.error, False
         try:
             meter_event = self._mapper.map(row.cells)
         except (LedgerCorrupted, LedgerUnavailable, DatabasePermissionDenied):
             raise  # nothing is wrong with the row
         except TallybookError as error:
-            return _ParsedRow(row, self._identifier_of(row), error, False)
+            return error, False
         event_name = meter_event["event_name"]
         is_generated = meter_event["identifier"] is None and isinstance(event_name, str)
         if is_generated:
-            meter_event["identifier"] = self._names.name(
-                row.cells, cast(str, event_name), cell_at(row.cells, self._columns.timestamp)
-            )
+            meter_event["identifier"] = self._name(row, cast(str, event_name))
             self.summary.generated += 1
-        return _ParsedRow(row, None, meter_event, is_generated)
+        return meter_event, is_generated
+
+    def _name(self, row: Row, event_name: str) -> str:
+        """Return an identifier for a row that has none."""
+        return self._names.name(row.cells, event_name, cell_at(row.cells, self._columns.timestamp))
+
+    def _outcomes(self, batch: _ParsedBatch, receipts: Sequence[Receipt]) -> BatchOutcomes:
+        """Return the outcomes of the rows of a batch, given the receipts of those that are meter events."""
+        count = len(batch.batch)
+        if len(receipts) == count and all(receipt.outcome is Outcome.ACCEPTED for receipt in receipts):
+            return BatchOutcomes(count, Counter({Outcome.ACCEPTED: count}))
+        result = BatchOutcomes(count, Counter())
+        remaining = iter(receipts)
+        for index, (row, event) in enumerate(zip(batch.batch.rows, batch.meter_events, strict=True)):
+            if isinstance(event, TallybookError):
+                receipt = Receipt(self._identifier_of(row), None, Outcome.REJECTED, event)
+            else:
+                receipt = next(remaining)
+            result.counts[receipt.outcome] += 1
+            if receipt.error is not None:
+                result.rejected.append((RejectedRow(row.line, receipt.identifier, receipt.outcome, receipt.error), row))
+            elif index in batch.generated and receipt.outcome is Outcome.DUPLICATE:
+                result.generated_duplicates.append(cast(str, receipt.identifier))
+        return result
 
     def _identifier_of(self, row: Row) -> str | None:
         """Return the identifier of a row that is rejected, if it is text."""
         identifier = row.cells.get(self._columns.identifier_column)
         return identifier if isinstance(identifier, str) else None
-
-
-def _outcomes(batch: Sequence[_ParsedRow], receipts: Sequence[Receipt]) -> BatchOutcomes:
-    """Return the outcomes of the rows of a batch, given the receipts of those that are meter events."""
-    if len(receipts) == len(batch) and all(receipt.outcome is Outcome.ACCEPTED for receipt in receipts):
-        return BatchOutcomes(len(batch), Counter({Outcome.ACCEPTED: len(batch)}))
-    result = BatchOutcomes(len(batch), Counter())
-    remaining = iter(receipts)
-    for row in batch:
-        error = row.meter_event
-        if isinstance(error, TallybookError):
-            receipt = Receipt(row.identifier, None, Outcome.REJECTED, error)
-        else:
-            receipt = next(remaining)
-        result.counts[receipt.outcome] += 1
-        if receipt.error is not None:
-            rejected_row = RejectedRow(row.row.line, receipt.identifier, receipt.outcome, receipt.error)
-            result.rejected.append((rejected_row, row.row))
-        elif row.is_generated and receipt.outcome is Outcome.DUPLICATE:
-            result.generated_duplicates.append(cast(str, receipt.identifier))
-    return result
-
-
-def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Yield the rows in batches that fit in memory."""
-    batch: list[Row] = []
-    size = 0
-    for row in rows:
-        batch.append(row)
-        size += row.size
-        if len(batch) == BATCH_ROWS or size >= MAX_BATCH_SIZE:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 @contextmanager

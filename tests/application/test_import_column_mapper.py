@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tallybook.application import Metering, MeterView
 from tallybook.application.usage_import.column_mapper import ColumnMapper
 from tallybook.application.usage_import.columns import ColumnMapping
-from tallybook.application.usage_import.formats import Row
+from tallybook.application.usage_import.formats import Row, RowBatch
+from tallybook.application.usage_import.json_rows import NestedCell
 from tallybook.application.usage_import.row_mapper import RowFormat, RowMapper
 from tallybook.application.usage_import.values import NumberFormat
 from tallybook.domain.errors import MeterNotFound
@@ -31,7 +32,7 @@ CELLS: Mapping[str, Sequence[object]] = {
     "payload_customer": ["acme", "initech", "Müller & Söhne", "", "a\0b", "x" * 5_000, "x" * 5_001, "\ud800"],
     "payload_value": ["1", "12.5", "-3", "1,5", "1.234", "1'000", "(5)", "many", "", "1\n2", 3],
     "payload_region": ["eu", "us", "", None],
-    "who": ["acme", "initech", ""],
+    "who": ["acme", "initech", "", NestedCell({"id": "req-9"})],
     "qty": ["7", "7.000", "7,0", ""],
 }  # fmt: skip
 FORMATS: Mapping[str, RowFormat] = {
@@ -43,6 +44,8 @@ FORMATS: Mapping[str, RowFormat] = {
     "a comma": RowFormat(numbers=NumberFormat(",")),
     "semicolons": RowFormat(numbers=NumberFormat(is_semicolon_separated=True)),
     "another identifier": RowFormat(ColumnMapping(identifier="who")),
+    "a path": RowFormat(ColumnMapping(identifier="who.id")),
+    "no column of identifiers": RowFormat(ColumnMapping(identifier="none")),
     "a missing column": RowFormat(ColumnMapping(value="amount")),
 }
 
@@ -69,20 +72,20 @@ def mappers(row_format: RowFormat, meters: Mapping[str, MeterView]) -> tuple[Row
     return row_mapper, ColumnMapper(row_format, row_mapper.keys_of, COLUMNS)
 
 
-def rows_of(*cells: Sequence[object]) -> list[Row]:
+def rows_of(*cells: Sequence[object]) -> RowBatch:
     """Return rows with these cells."""
-    return [Row(line, dict(zip(COLUMNS, row, strict=True)), 1) for line, row in enumerate(cells, 2)]
+    return RowBatch([Row(line, dict(zip(COLUMNS, row, strict=True)), 1) for line, row in enumerate(cells, 2)])
 
 
-def check(rows: Sequence[Row], row_format: RowFormat, meters: Mapping[str, MeterView]) -> bool:
+def check(batch: RowBatch, row_format: RowFormat, meters: Mapping[str, MeterView]) -> bool:
     """Return whether the mapper for columns maps the rows. Then it does so as the one for rows does."""
     row_mapper, column_mapper = mappers(row_format, meters)
-    if column_mapper.are_clear(rows):
-        assert [row_mapper.find_unclear(row.cells) for row in rows] == [[] for _ in rows]
-    meter_events = column_mapper.map(rows)
+    if column_mapper.are_clear(batch):
+        assert [row_mapper.find_unclear(row.cells) for row in batch.rows] == [[] for _ in batch.rows]
+    meter_events = column_mapper.map(batch)
     if meter_events is None:
         return False
-    expected = [parse_meter_event(row_mapper.map(row.cells)) for row in rows]
+    expected = [parse_meter_event(row_mapper.map(row.cells)) for row in batch.rows]
     assert list(map(_fields, meter_events)) == list(map(_fields, expected))
     return True
 

@@ -201,8 +201,8 @@ def test_a_list_of_numbers_is_read_in_proportion_to_its_length(tmp_path: Path, s
     path = tmp_path / "usage.json"
     path.write_text(f"[{f'1{space},' * 300_000}1]", newline="")
     started = time.monotonic()
-    with open_usage_file(path) as file:
-        assert sum(1 for _ in file.rows()) == 300_001
+    with path.open("rb") as file:
+        assert sum(1 for _ in json_rows(file)) == 300_001
     assert time.monotonic() - started < MAX_SECONDS
 
 

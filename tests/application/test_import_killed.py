@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from tallybook.application import Metering
-from tallybook.application.usage_import.importer import BATCH_ROWS
+from tallybook.application.usage_import.formats import BATCH_ROWS
 
 from ..cli.command_line import CommandLine
 from ..preloaded.program import Program

@@ -8,8 +8,8 @@ import pytest
 from tallybook.application import Metering
 from tallybook.application.usage_import.columns import ColumnMapping
 from tallybook.application.usage_import.files import open_usage_file
+from tallybook.application.usage_import.formats import BATCH_ROWS
 from tallybook.application.usage_import.importer import (
-    BATCH_ROWS,
     ImportSummary,
     RejectedRow,
     UsageImporter,

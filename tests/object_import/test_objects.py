@@ -12,8 +12,7 @@ from tallybook.application import InvalidUsageSource, Metering, UsageSourceUnava
 from tallybook.application.object_import.importer import ObjectImporter
 from tallybook.application.object_import.local_files import local_files
 from tallybook.application.object_import.results import ObjectImport, ObjectReport, ObjectStatus
-from tallybook.application.usage_import.formats import FileLimits
-from tallybook.application.usage_import.importer import BATCH_ROWS
+from tallybook.application.usage_import.formats import BATCH_ROWS, FileLimits
 
 from ..contract.persistent_stores import PersistentStore
 from .usage_objects import FORMATS, NOW, TIMESTAMP, configure, counted, csv_of, json_of, jsonl_of, put, rows
