@@ -136,7 +136,7 @@ class ColumnPattern:
     """
 
     def __init__(self, pattern: re.Pattern[str]) -> None:
-        self._pattern = re.compile(f"(?:{pattern.pattern}\n)*")
+        self._pattern = re.compile(f"(?:(?:{pattern.pattern})\n)*+")
 
     def matches(self, cells: Sequence[str]) -> bool:
         """Return whether the pattern matches each cell; False if one is no text."""

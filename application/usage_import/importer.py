@@ -159,21 +159,21 @@ class UsageImporter:
                 self._record(self._parse_all(batch), on_rejected)
             self.summary.seconds = time.monotonic() - started
 
-    def _record(self, batch: _ParsedBatch, on_rejected: OnRejected | None) -> None:
-        meter_events = [event for event in batch.meter_events if not isinstance(event, TallybookError)]
+    def _record(self, parsed: _ParsedBatch, on_rejected: OnRejected | None) -> None:
+        meter_events = [event for event in parsed.meter_events if not isinstance(event, TallybookError)]
         attach = self._attach
         outcomes: BatchOutcomes | None = None
 
         def attach_to_receipts(receipts: Sequence[Receipt], at: datetime) -> Sequence[KeyValueEntry]:
             nonlocal outcomes
             assert attach is not None
-            outcomes = self._outcomes(batch, receipts)
+            outcomes = self._outcomes(parsed, receipts)
             return attach(outcomes, at)
 
         receipts = self.recorder.record_many(meter_events, attach=None if attach is None else attach_to_receipts)
         self.summary.run_id = self.recorder.run_id
-        self._preview(batch, receipts)
-        outcomes = outcomes or self._outcomes(batch, receipts)
+        self._preview(parsed, receipts)
+        outcomes = outcomes or self._outcomes(parsed, receipts)
         self.summary.add(outcomes)
         for rejected_row, row in outcomes.rejected:
             if len(self.summary.first_rejected) < self.max_first_rejected:
@@ -188,17 +188,17 @@ class UsageImporter:
         if row.error is None and cell_at(row.cells, self._columns.identifier_column) in (None, ""):
             self._parse(row)
 
-    def _preview(self, batch: _ParsedBatch, receipts: Receipts) -> None:
+    def _preview(self, parsed: _ParsedBatch, receipts: Receipts) -> None:
         """Add the first rows that are recorded to the summary."""
         first_rows = self.summary.first_rows
         if len(first_rows) >= MAX_PREVIEW_ROWS:
             return
-        parsed = (
+        lines_and_events = (
             (row.line, event)
-            for row, event in zip(batch.batch.rows, batch.meter_events, strict=True)
+            for row, event in zip(parsed.batch.rows, parsed.meter_events, strict=True)
             if not isinstance(event, TallybookError)
         )
-        for (line, raw_event), receipt in zip(parsed, receipts, strict=True):
+        for (line, raw_event), receipt in zip(lines_and_events, receipts, strict=True):
             if receipt.error is None and len(first_rows) < MAX_PREVIEW_ROWS:
                 event = parse_meter_event(raw_event)
                 assert event.timestamp is not None  # the mapper requires one
@@ -241,14 +241,14 @@ class UsageImporter:
         """Return an identifier for a row that has none."""
         return self._names.name(row.cells, event_name, cell_at(row.cells, self._columns.timestamp))
 
-    def _outcomes(self, batch: _ParsedBatch, receipts: Sequence[Receipt]) -> BatchOutcomes:
+    def _outcomes(self, parsed: _ParsedBatch, receipts: Sequence[Receipt]) -> BatchOutcomes:
         """Return the outcomes of the rows of a batch, given the receipts of those that are meter events."""
-        count = len(batch.batch)
+        count = len(parsed.batch)
         if len(receipts) == count and all(receipt.outcome is Outcome.ACCEPTED for receipt in receipts):
             return BatchOutcomes(count, Counter({Outcome.ACCEPTED: count}))
         result = BatchOutcomes(count, Counter())
         remaining = iter(receipts)
-        for index, (row, event) in enumerate(zip(batch.batch.rows, batch.meter_events, strict=True)):
+        for index, (row, event) in enumerate(zip(parsed.batch.rows, parsed.meter_events, strict=True)):
             if isinstance(event, TallybookError):
                 receipt = Receipt(self._identifier_of(row), None, Outcome.REJECTED, event)
             else:
@@ -256,7 +256,7 @@ class UsageImporter:
             result.counts[receipt.outcome] += 1
             if receipt.error is not None:
                 result.rejected.append((RejectedRow(row.line, receipt.identifier, receipt.outcome, receipt.error), row))
-            elif index in batch.generated and receipt.outcome is Outcome.DUPLICATE:
+            elif index in parsed.generated and receipt.outcome is Outcome.DUPLICATE:
                 result.generated_duplicates.append(cast(str, receipt.identifier))
         return result
 
