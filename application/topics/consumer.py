@@ -15,6 +15,7 @@ from ..commands.group_commit import may_be_caused_by_one
 from ..metering import Metering
 from ..results import Outcome, Receipt
 from ..storage.key_value import EntryExists, KeyValueEntry
+from ..usage_import.meter_lookup import MeterLookup
 from ..usage_import.row_mapper import RowFormat
 from .messages import Message, MessageMapper
 from .offset_log import OffsetLog, PartitionOffset, day_of, read_lags, read_rejected
@@ -210,7 +211,7 @@ class TopicConsumer:
         self, messages: Sequence[Message], offsets: Mapping[int, PartitionOffset], error: TallybookError | None = None
     ) -> tuple[ConsumedMessages, dict[int, PartitionOffset]]:
         """Record messages in one transaction, or only that the first of them is rejected with an error."""
-        mapper = MessageMapper(self._row_format, self._metering.meters.get)
+        mapper = MessageMapper(self._row_format, MeterLookup(self._metering).get)
         mapped = [mapper.map(message) for message in messages] if error is None else [error]
         meter_events = [meter_event for meter_event in mapped if not isinstance(meter_event, TallybookError)]
         result: dict[int, PartitionOffset] = {}

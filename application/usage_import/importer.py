@@ -31,6 +31,7 @@ from .columns import ColumnMapping
 from .files import ProgressCallback, UsageFile
 from .formats import Row, RowBatch
 from .json_rows import PAYLOAD_PREFIX
+from .meter_lookup import MeterLookup
 from .results import BatchOutcomes, ImportSummary, PreviewRow, RejectedRow
 from .row_mapper import RowFormat, RowMapper, cell_at
 from .row_names import RowNames
@@ -95,7 +96,7 @@ class UsageImporter:
         self._columns = columns = row_format.columns
         numbers = replace(row_format.numbers, is_semicolon_separated=file.dialect.delimiter == ";")
         row_format = replace(row_format, numbers=numbers)
-        get_meter = lru_cache(metering.meters.get)
+        get_meter = lru_cache(MeterLookup(metering).get)
         self._mapper = RowMapper(row_format, get_meter, file.columns)
         self._column_mapper = ColumnMapper(row_format, self._mapper.keys_of, file.columns)
         self._names = RowNames(source, columns.customer_name, file.columns)

@@ -122,7 +122,7 @@ def _check_parts(archive: zipfile.ZipFile) -> None:
         with archive.open(member) as part:
             begins_like_xml = part.read(_MAX_TAG_BYTES).lstrip(_BEFORE_XML).startswith(b"<")
         is_fixed = member.filename.endswith(_TREES)
-        kinds = set() if is_fixed else content_types.get(member.filename, set())
+        kinds: set[str] = set() if is_fixed else content_types.get(member.filename, set())
         if kinds == {_SHEET_TYPE}:
             with archive.open(member) as part:
                 _check_rows(part)

@@ -8,6 +8,7 @@ from traceback import walk_tb
 import pytest
 from tallybook.application import Metering, MeterView
 from tallybook.application.usage_import.columns import ColumnMapping
+from tallybook.application.usage_import.meter_lookup import MeterLookup
 from tallybook.application.usage_import.row_mapper import RowFormat, RowMapper
 from tallybook.domain.errors import MeterNotFound
 
@@ -132,3 +133,15 @@ def test_rejected_rows_of_one_meter_keep_no_memory(tokens_ledger: Metering) -> N
     last = tokens_ledger.record_many(events)[-1]
     assert last.error is not None
     assert len(list(walk_tb(last.error.__traceback__))) < 10
+
+
+def test_only_the_first_unknown_meters_are_compared_with_all(tokens_ledger: Metering) -> None:
+    """A file may name another one in each row."""
+    lookup = MeterLookup(tokens_ledger)
+    messages: list[str] = []
+    for number in range(30):
+        with pytest.raises(MeterNotFound) as exc_info:
+            lookup.get(f"token{number}")
+        messages.append(exc_info.value.message)
+    assert [message.endswith("Similar meters: tokens.") for message in messages] == [True] * 20 + [False] * 10
+    assert lookup.get("tokens").event_name == "tokens"
