@@ -19,6 +19,7 @@ _SHORT_TEXT_BYTES = 1_000
 _CELL_BYTES, _ENTRY_BYTES, _LENGTH_BYTES, _LIST_BYTES = 32, 32, 16, 16
 """What a cell, an entry of a dictionary, a value in a page of deltas and a value in a list take besides their text."""
 _DICTIONARY_COPIES = 4
+"""A dictionary is in its page, in a decoder, in the dictionary of a reader, and in what that returns."""
 
 
 class Leaf(NamedTuple):

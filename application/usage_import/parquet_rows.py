@@ -79,19 +79,21 @@ def _leaf_types(parquet: Any) -> list[Any]:
 
 def _total_size(cells: Sequence[object]) -> int:
     """Return the size of the cells of a column. Raise MalformedFile if one is longer than a row may be."""
-    sizes = [len(cell) if isinstance(cell, str) else _size(cell) for cell in cells]
+    sizes = [
+        len(cell) if isinstance(cell, str) else _size(cell.values) if isinstance(cell, NestedCell) else 8
+        for cell in cells
+    ]
     if max(sizes) > MAX_ROW_BYTES:
         raise MalformedFile(f"it has a row of over {MAX_ROW_BYTES:,} bytes")
     return sum(sizes)
 
 
 def _size(value: object) -> int:
-    if isinstance(value, NestedCell):
-        value = value.values
+    """Return the size of a value inside of an object."""
     if isinstance(value, Mapping):
         return 8 + sum(map(_size, cast(Mapping[str, object], value).values()))
-    if isinstance(value, list):
-        return 8 + sum(map(_size, cast(list[object], value)))
+    if isinstance(value, list | tuple):
+        return 8 + sum(map(_size, cast(Sequence[object], value)))
     return len(value) if isinstance(value, str) else 8
 
 

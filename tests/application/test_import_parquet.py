@@ -107,7 +107,7 @@ def test_small_files_need_little_memory(tmp_path: Path) -> None:
         assert peak < 400, name
     (few_rows, few_peak, _), (many_rows, many_peak, _) = peaks[str(FEW_ROWS)], peaks[str(MANY_ROWS)]
     assert (few_rows, many_rows) == (FEW_ROWS, MANY_ROWS)
-    assert many_peak < few_peak + 10
+    assert many_peak < few_peak + 30  # 72 with a dictionary of the whole row group
 
 
 def varint(number: int, length: int) -> bytes:
@@ -128,7 +128,7 @@ def test_the_sizes_in_the_metadata_of_a_file_may_be_wrong(tmp_path: Path) -> Non
     with path.open("rb") as file:
         assert parquet.ParquetFile(file).metadata.row_group(0).total_byte_size == 1_000
     with (
-        pytest.raises(InvalidImportFile, match=r"takes 8,000,400 bytes when it is unpacked; the limit is 1,000,000"),
+        pytest.raises(InvalidImportFile, match=r"takes 8,000,\d+ bytes when it is unpacked; the limit is 1,000,000"),
         open_usage_file(path, limits=FileLimits(max_bytes=MEGABYTE)),
     ):
         pass

@@ -15,7 +15,7 @@ MAX_EVENTS = 200
 @views.get("/periods/customer")
 def customer_period(context: ViewContext) -> Page:
     """Show the closings of a period, what is owed, and what can be done."""
-    selection, customer = _require_customer(context)
+    selection, customer = require_customer(context)
     metering, event_name = context.metering, selection.event_name
     start, end, as_of = selection.start, selection.end, selection.as_of
     closings = metering.periods.list(event_name, customer, start=start, end=end, as_of=as_of, reopened=True)
@@ -39,7 +39,7 @@ def customer_period(context: ViewContext) -> Page:
 @views.post("/periods/customer/close", Scope.CLOSE)
 def close(context: ViewContext) -> Redirect:
     """Close the period."""
-    selection, customer = _require_customer(context)
+    selection, customer = require_customer(context)
     context.metering.periods.close(selection.event_name, customer, selection.start, selection.end, by=context.user.by)
     return _back(context, selection, "closed")
 
@@ -47,7 +47,7 @@ def close(context: ViewContext) -> Redirect:
 @views.post("/periods/customer/reopen", Scope.CLOSE)
 def reopen(context: ViewContext) -> Redirect:
     """Reopen the closed period."""
-    selection, customer = _require_customer(context)
+    selection, customer = require_customer(context)
     context.metering.periods.reopen(
         selection.event_name, customer, selection.start, selection.end, reason=context.params.get("reason"),
         by=context.user.by, withdraw_settlements=context.params.is_set("withdraw_settlements"),
@@ -58,7 +58,7 @@ def reopen(context: ViewContext) -> Redirect:
 @views.post("/periods/customer/settle", Scope.CLOSE)
 def settle(context: ViewContext) -> Redirect:
     """Record that a document has what is owed, as of the position that the page has shown."""
-    selection, customer = _require_customer(context)
+    selection, customer = require_customer(context)
     context.metering.periods.settle(
         selection.event_name, customer, selection.start, selection.end, document=context.params.get("document"),
         as_of=context.params.number("position", 0), by=context.user.by,
@@ -76,7 +76,8 @@ def _preview(
     return preview, None
 
 
-def _require_customer(context: ViewContext) -> tuple[Selection, str]:
+def require_customer(context: ViewContext) -> tuple[Selection, str]:
+    """Return what a page of one customer selects, and the customer. Raises ApiError if none is named."""
     selection = parse_selection(context)
     if selection.customer is None:
         raise invalid_parameter("customer", "A closed period belongs to a customer: choose one on the page Periods.")

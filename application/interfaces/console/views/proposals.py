@@ -14,8 +14,8 @@ from ...http.errors import ApiError, invalid_parameter
 from ...http.ledgers import exclusive_job
 from ..registry import ViewContext, ViewRegistry, missing_scope
 from ..responses import Page, Redirect
-from ..selection import parse_selection
 from ..tasks import task_of_page
+from .customer_period import require_customer
 
 views = ViewRegistry()
 PAGE_SIZE, MAX_ROWS = 50, 100
@@ -107,11 +107,9 @@ def propose_rules(context: ViewContext) -> Redirect:
 @views.post("/proposals/reopening", Scope.CLOSE)
 def propose_reopening(context: ViewContext) -> Redirect:
     """Propose to reopen a closed period of a customer."""
-    selection = parse_selection(context)
-    if selection.customer is None:
-        raise invalid_parameter("customer", "A closed period belongs to a customer: choose one on the page Periods.")
+    selection, customer = require_customer(context)
     proposed = context.metering.proposals.propose_reopening(
-        selection.event_name, selection.customer, selection.start, selection.end, reason=context.params.get("reason"),
+        selection.event_name, customer, selection.start, selection.end, reason=context.params.get("reason"),
         by=context.user.by, withdraw_settlements=context.params.is_set("withdraw_settlements"),
     )  # fmt: skip
     return _proposed(context, proposed)
