@@ -57,6 +57,12 @@ class LoggingServer:
         return [line for line in self.server.log if "path" in line]
 
 
+@pytest.fixture(scope="module")
+def ledger_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of the ledger of both servers."""
+    return create_ledger(tmp_path_factory.mktemp("console") / "usage.db")
+
+
 @pytest.fixture(scope="module", params=["hidden", "hashed"])
 def setting(request: pytest.FixtureRequest) -> str:
     """How the access log names customers."""
@@ -64,13 +70,12 @@ def setting(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def logging_server(setting: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoggingServer]:
+def logging_server(setting: str, ledger_url: str) -> Iterator[LoggingServer]:
     """A server with a console."""
-    url = create_ledger(tmp_path_factory.mktemp("console") / "usage.db")
     origins = json.dumps(["https://app.example.com"])
     settings = {"TALLYBOOK_ACCESS_LOG_CUSTOMERS": setting, "TALLYBOOK_CONSOLE_EMBED_ORIGINS": origins}
-    with serve(url, "--console", **settings) as server:
-        yield LoggingServer(server, create_key(url, *Scope))
+    with serve(ledger_url, "--console", **settings) as server:
+        yield LoggingServer(server, create_key(ledger_url, *Scope))
 
 
 def test_a_page_about_a_customer_is_logged_with_the_customer(logging_server: LoggingServer, setting: str) -> None:
