@@ -1,5 +1,7 @@
 """Integer ids of customers: rows are stored by id, because an id is shorter than a name."""
 
+from collections.abc import Sequence
+
 from .ports import ReadModelReader
 
 CACHE_SIZE = 100_000
@@ -26,28 +28,32 @@ class CustomerIdCache:
         return CustomerIdAllocator(reader, self._ids)
 
 
-class CustomerIdAllocator(dict[str, int]):
-    """Maps customers to ids: looks each one up once, and allocates the next free id to a new customer."""
+class CustomerIdAllocator:
+    """Maps the customers of a page to ids, and allocates the next free ids to new customers."""
 
     def __init__(self, reader: ReadModelReader, cached_ids: dict[str, int]) -> None:
-        super().__init__()
         self.new_ids: dict[str, int] = {}
         self._reader = reader
         self._cached_ids = cached_ids
         self._last_stored_id: int | None = None
         """The highest id, which is read if a customer is new."""
 
-    def __missing__(self, customer: str) -> int:
-        customer_id = self._cached_ids.get(customer) or self._stored_id(customer)
-        if customer_id is None:
-            if self._last_stored_id is None:
-                self._last_stored_id = self._reader.last_customer_id()
-            # not cached before it is stored
-            customer_id = self.new_ids[customer] = self._last_stored_id + len(self.new_ids) + 1
-        else:
-            self._cached_ids[customer] = customer_id
-        self[customer] = customer_id
-        return customer_id
+    def ids_of(self, customers: Sequence[str]) -> list[int]:
+        """Return the id of each customer. New customers get ids in this order.
 
-    def _stored_id(self, customer: str) -> int | None:
-        return None if self._last_stored_id == 0 else self._reader.customer_id(customer)
+        All of them are looked up together: one by one, each would be a round trip to the database. The ids of new
+        customers are not cached before they are stored.
+        """
+        cached_ids, new_ids = self._cached_ids, self.new_ids
+        unknown = [customer for customer in customers if customer not in cached_ids and customer not in new_ids]
+        if unknown and self._last_stored_id != 0:
+            cached_ids.update(self._reader.customer_ids(unknown))
+        for customer in unknown:
+            if customer not in cached_ids and customer not in new_ids:
+                new_ids[customer] = self._first_free_id() + len(new_ids)
+        return [cached_ids.get(customer) or new_ids[customer] for customer in customers]
+
+    def _first_free_id(self) -> int:
+        if self._last_stored_id is None:
+            self._last_stored_id = self._reader.last_customer_id()
+        return self._last_stored_id + 1

@@ -5,7 +5,7 @@ It is pure. The live projection, rebuilds and verification share it.
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ..domain.errors import (
@@ -52,6 +52,16 @@ class PartUsage:
         self.has_days = self.bucket_microseconds == DAY_MICROSECONDS
         self.rows_by_bucket: defaultdict[BucketKey, list[UsageRow]] = defaultdict(list)
         self.cancellations: list[CancellationMark] = []
+
+    def replace_customers(self, customer_ids: Sequence[int]) -> None:
+        """Replace each customer, which was folded under an index of `customer_ids`, with its id there."""
+        rows_by_bucket = self.rows_by_bucket
+        self.rows_by_bucket = defaultdict(list)
+        for (customer, start, dimensions), rows in rows_by_bucket.items():
+            self.rows_by_bucket[customer_ids[customer], start, dimensions] = rows
+        self.cancellations = [
+            mark._replace(key=(customer_ids[mark.key[0]], *mark.key[1:])) for mark in self.cancellations
+        ]
 
 
 class MeterPageUsage:
@@ -153,10 +163,10 @@ def fold_page(
 ) -> PageUsage:
     """Return the usage of each meter in `events`, and their high-water marks.
 
-    `meters` are the meters known before the page. `customer_ids` maps each customer to an id, and allocates ids for new
-    customers. New meters are folded under their `pinned` rules or, without any, under their configured rules. A pinned
-    derived meter counts its source's events from the first on, before it is configured. Without pinned rules, earlier
-    events would be missing, so it isn't folded.
+    `meters` are the meters known before the page. `customer_ids` maps each customer to a number, also new ones. New
+    meters are folded under their `pinned` rules or, without any, under their configured rules. A pinned derived meter
+    counts its source's events from the first on, before it is configured. Without pinned rules, earlier events would be
+    missing, so it isn't folded.
     Raises ProjectionStopped at the first event that can't be folded.
     """
     page_usage = PageUsage(meters)

@@ -4,7 +4,7 @@ A worker folds a page without access to the read models: it knows the meters, an
 itself. Its result is encoded as MessagePack. The main process decodes it and replaces the numbers with customer ids.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -16,13 +16,16 @@ import msgspec
 from ..domain.errors import TallybookError
 from .blocks import BucketKey, UsageBlock
 from .deltas import MeterDelta, PartDelta, compute_delta
-from .fold import fold_page
+from .fold import PageUsage, fold_page
 from .high_water_marks import HighWaterMark
 from .models import CHUNK_SIZE, Bucket, CancellationMark, FoldedRules, LedgerEvent, PinnedRules, ProjectedMeter, RawPage
 from .page_reader import LedgerPage, PageReader, RowAccessUnavailable, no_row_access
 from .parallel_pages import Call, PageSpan, ParallelPages
 from .ports import BulkLedgerReader, WorkerPoolProvider
 from .stored_events import METER_TOPICS
+
+CustomerIds = Callable[[Sequence[str]], Sequence[int]]
+"""Returns the id of each of the customers of a page, in order of appearance."""
 
 
 class FoldedPage(NamedTuple):
@@ -100,12 +103,10 @@ def fold_page_in_worker(
     return _encode(_WorkerPage(ledger_page.position, list(customer_ids), worker_deltas, marks.marks, marks.latest))
 
 
-def decode_folded_page(
-    encoded: bytes, meters: Mapping[str, ProjectedMeter], customer_ids: Mapping[str, int]
-) -> FoldedPage:
-    """Decode the result of `fold_page_in_worker`, with the meters it was folded for and the present customer ids."""
+def decode_folded_page(encoded: bytes, meters: Mapping[str, ProjectedMeter], ids_of: CustomerIds) -> FoldedPage:
+    """Decode the result of `fold_page_in_worker`, with the meters it was folded for."""
     position, customer_names, worker_deltas, marks, latest = _decode(encoded)
-    stored_ids = [customer_ids[customer] for customer in customer_names]
+    stored_ids = ids_of(customer_names)
     deltas: list[MeterDelta] = []
     for event_name, worker_parts in worker_deltas:
         meter = meters[event_name]
@@ -127,6 +128,13 @@ def _resolve_customers(delta: _WorkerPartDelta, folded: FoldedRules, stored_ids:
         buckets,
         [cancellation._replace(key=resolve_key(cancellation.key)) for cancellation in delta.cancellations],
     )
+
+
+def _replace_local_ids(page_usage: PageUsage, stored_ids: Sequence[int]) -> None:
+    """Replace the numbers of customers within the page with their ids."""
+    for meter_usage in page_usage.changed:
+        for part in meter_usage.parts:
+            part.replace_customers(stored_ids)
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -168,7 +176,7 @@ class PageProjector:
         after: int,
         until: int,
         meters: MetersByName,
-        customer_ids: Mapping[str, int],
+        ids_of: CustomerIds,
         pinned: PinnedRules,
         page: RawPage | None = None,
     ) -> FoldedPage:
@@ -180,7 +188,7 @@ class PageProjector:
         if not meters:
             until = min(after + CHUNK_SIZE, until)
         if not meters or page is not None:
-            return self._fold_locally(after, until, meters, customer_ids, pinned, page)
+            return self._fold_locally(after, until, meters, ids_of, pinned, page)
         folded = {name: meter.folded for name, meter in meters.items()}
         if folded != self._folded:
             self._parallel_pages.cancel()
@@ -189,9 +197,9 @@ class PageProjector:
         span = (after, min(after + self._size, until))
         encoded = self._parallel_pages.result(span, upcoming, partial(self._fold_in_worker, meters))
         return (
-            decode_folded_page(encoded, meters, customer_ids)
+            decode_folded_page(encoded, meters, ids_of)
             if encoded
-            else self._fold_locally(after, until, meters, customer_ids, pinned)
+            else self._fold_locally(after, until, meters, ids_of, pinned)
         )
 
     def _fold_locally(
@@ -199,14 +207,16 @@ class PageProjector:
         after: int,
         until: int,
         meters: MetersByName,
-        customer_ids: Mapping[str, int],
+        ids_of: CustomerIds,
         pinned: PinnedRules,
         page: RawPage | None = None,
     ) -> FoldedPage:
         ledger_page = self._reader.read(after, until, page)
         if after < ledger_page.end < until and not self._parallel_pages.is_enabled:
             self._reader.prefetch(ledger_page.end)
-        page_usage = fold_page(ledger_page, meters, customer_ids, pinned)
+        local_ids = _LocalCustomerIds()
+        page_usage = fold_page(ledger_page, meters, local_ids, pinned)
+        _replace_local_ids(page_usage, ids_of(list(local_ids)))
         deltas, marks = [compute_delta(meter_usage) for meter_usage in page_usage.changed], page_usage.marks
         last_event = ledger_page.last_event
         if last_event is not None and last_event[0] != ledger_page.position:

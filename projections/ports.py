@@ -114,6 +114,10 @@ class ReadModelReader(Protocol):
         """Return the id of a customer, or None if it has no rows."""
         ...
 
+    def customer_ids(self, customers: Sequence[str]) -> Mapping[str, int]:
+        """Return the ids of those of these customers that have rows."""
+        ...
+
     def last_customer_id(self) -> int:
         """Return the highest customer id; 0 if there is none."""
         ...

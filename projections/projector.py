@@ -160,7 +160,7 @@ class Projector:
         until = head if until is None else until
         page = self._page_if_few(reader, position, until)
         reached, deltas, marks, latest, last_event = page_projector.fold_next(
-            position, until, reader.meters(), customer_ids, reader.pinned(), page
+            position, until, reader.meters(), customer_ids.ids_of, reader.pinned(), page
         )
         marks = marks_after(reader.latest_recorded_at(), marks) if marks else ()
         fingerprint = None

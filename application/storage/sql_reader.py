@@ -77,6 +77,10 @@ class SqlReadModelReader(SqlReadModelStatements):
         row = self.select_one(f"SELECT customer FROM {self.customers_table} WHERE name = ?", (customer,))
         return None if row is None else row[0]
 
+    def customer_ids(self, customers: Sequence[str]) -> Mapping[str, int]:
+        """Return the ids of those of these customers that have one in these read models."""
+        return dict(self.select_customer_ids(customers))
+
     def last_customer_id(self) -> int:
         """Return the highest id of a customer; 0 if there is no customer."""
         return self.select_value(f"SELECT coalesce(max(customer), 0) FROM {self.customers_table}")

@@ -67,6 +67,10 @@ class SqlReadModelStatements(ABC):
         """Return the first row of a statement, or None."""
 
     @abstractmethod
+    def select_customer_ids(self, customers: Sequence[str]) -> Iterable[tuple[str, int]]:
+        """Return the name and id of each of these customers that exists."""
+
+    @abstractmethod
     def select_customer_names(self, customer_ids: Sequence[int]) -> Iterable[tuple[int, str]]:
         """Return the id and name of each of these customers that exists."""
 

@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,10 @@ def test_pages_pending_under_other_rules_are_submitted_again(persistent_store: P
         by_region = folded._replace(rules=folded.rules.model_copy(update={"dimension_keys": ("region",)}))
         others = {**meters, "tokens": replace(meters["tokens"], folded=(by_region,))}
         numbers, head = {customer: number for number, customer in enumerate(CUSTOMERS, 1)}, ledger.head()
+
+        def ids_of(customers: Sequence[str]) -> list[int]:
+            return [numbers[customer] for customer in customers]
+
         CountingWorkerPool.calls = 0
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(MAX_PROCESSES_SETTING, "1")
@@ -119,7 +123,7 @@ def test_pages_pending_under_other_rules_are_submitted_again(persistent_store: P
         with local_projector, PageProjector(ledger, PAGE, 1_000, head, WORKER_PROCESSES) as parallel_projector:
             for after, known_meters in ((PAGE, meters), (2 * PAGE, others), (3 * PAGE, others), (4 * PAGE, meters)):
                 parallel_page, local_page = (
-                    folder.fold_next(after, head, known_meters, numbers, {})
+                    folder.fold_next(after, head, known_meters, ids_of, {})
                     for folder in (parallel_projector, local_projector)
                 )
                 assert parallel_page == local_page._replace(last_event=None)  # workers don't return it

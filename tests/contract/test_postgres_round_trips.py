@@ -109,3 +109,21 @@ def test_a_total_after_one_event_takes_few_round_trips(server: Server) -> None:
         }
         assert recorded == 3
         assert counted == {"total": 5, "total in Berlin": 5, "totals": 5, "summaries": 5, "explain": 6}
+
+
+def test_the_customers_of_a_page_are_looked_up_together(server: Server) -> None:
+    """A process that has read no customer takes about as many round trips for 200 of them as for 2."""
+    schema = "round_trips_of_customers"
+    counted: dict[int, int] = {}
+    with open_ledger(server, schema) as ledger:
+        for count in (2, 200):
+            page = [
+                {"event_name": "tokens", "timestamp": NOW, "payload": {"customer": f"c{number % count}", "value": "1"}}
+                for number in range(400)
+            ]
+            ledger.metering.record_many(page)
+            ledger.metering.catch_up()
+            ledger.metering.record_many(page)
+            with TcpProxy(server) as proxy, Metering.open(f"{proxy.url}&schema={schema}", clock=lambda: NOW) as other:
+                counted[count] = RoundTrips(other, proxy).of(other.catch_up)
+    assert counted[200] < counted[2] + 10

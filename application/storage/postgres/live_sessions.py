@@ -103,12 +103,15 @@ class LiveReadModels(PostgresReadModels):
 
     def customer_id(self, customer: str) -> int | None:
         """Return the id of a customer in these read models, or None."""
-        customer_id = self._cache.customer_id(self._state, customer)
-        if customer_id is None:
-            customer_id = super().customer_id(customer)
-            if customer_id is not None:
-                self._cache.add_customers(self._state, {customer_id: customer})
-        return customer_id
+        return self.customer_ids([customer]).get(customer)
+
+    def select_customer_ids(self, customers: Sequence[str]) -> Sequence[tuple[str, int]]:
+        """Return the name and id of each of these customers that exists."""
+        known = self._cache.customer_ids(self._state, customers)
+        unknown = [customer for customer in customers if customer not in known]
+        others: dict[str, int] = dict(super().select_customer_ids(unknown)) if unknown else {}
+        self._cache.add_customers(self._state, {customer_id: customer for customer, customer_id in others.items()})
+        return [*known.items(), *others.items()]
 
     def select_customer_names(self, customer_ids: Sequence[int]) -> Sequence[tuple[int, str]]:
         """Return the id and name of each of these customers that exists."""

@@ -77,10 +77,12 @@ class ReadCache:
         if cached is not None and cached[0] == (state.rows_id, state.position):
             self._meters = (state.rows_id, position), cached[1]
 
-    def customer_id(self, state: LiveState, name: str) -> int | None:
-        """Return the id of a customer if it is known."""
+    def customer_ids(self, state: LiveState, names: Iterable[str]) -> Mapping[str, int]:
+        """Return the ids of those of these customers that are known."""
         with self._lock:
-            return self._ids.get(name) if self._rows_id == state.rows_id else None
+            if self._rows_id != state.rows_id:
+                return {}
+            return {name: self._ids[name] for name in names if name in self._ids}
 
     def customer_names(self, state: LiveState, customer_ids: Iterable[int]) -> Mapping[int, str]:
         """Return the names of those of these customers that are known."""

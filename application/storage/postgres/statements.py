@@ -109,6 +109,14 @@ class PostgresReadModels(SqlReadModels):
         """Execute a statement."""
         self._execute(statement, params)
 
+    def select_customer_ids(self, customers: Sequence[str]) -> Iterable[Any]:
+        """Return the name and id of each of these customers that exists."""
+        statement = (
+            "SELECT wanted.name, known.customer FROM unnest(?::text[]) AS wanted (name) CROSS JOIN LATERAL"
+            f" (SELECT customer FROM {self.customers_table} AS stored WHERE stored.name = wanted.name LIMIT 1) AS known"
+        )
+        return self.select(statement, (list(customers),))
+
     def select_customer_names(self, customer_ids: Sequence[int]) -> Iterable[Any]:
         """Return the id and name of each of these customers that exists."""
         statement = f"SELECT customer, name FROM {self.customers_table} WHERE customer = ANY(?::bigint[])"

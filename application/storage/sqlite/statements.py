@@ -80,6 +80,15 @@ class SQLiteReadModels(SqlReadModels):
             for params in all_params
         )
 
+    def select_customer_ids(self, customers: Sequence[str]) -> Iterator[tuple[str, int]]:
+        """Return the name and id of each of these customers that exists."""
+        for first in range(0, len(customers), _KEYS_PER_STATEMENT):
+            names = customers[first : first + _KEYS_PER_STATEMENT]
+            placeholders = ",".join("?" * len(names))
+            yield from self.select(
+                f"SELECT name, customer FROM {self.customers_table} WHERE name IN ({placeholders})", names
+            )
+
     def select_customer_names(self, customer_ids: Sequence[int]) -> Iterator[tuple[int, str]]:
         """Return the id and name of each of these customers that exists."""
         statement = f"SELECT customer, name FROM {self.customers_table} WHERE customer = ?"
