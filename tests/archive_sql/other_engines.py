@@ -40,6 +40,10 @@ class ClickhouseEngine:
         self._session.close()
 
 
+_SPARK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+"""Java compiles the code of a statement, which runs once and on a few rows, as quickly as it can."""
+
+
 class SparkEngine:
     """Spark with two executors, each a process of its own."""
 
@@ -51,6 +55,11 @@ class SparkEngine:
         builder = sql.SparkSession.builder.master(master).appName("tallybook")
         for name, value in {
             "spark.ui.enabled": "false",
+            "spark.ui.showConsoleProgress": "false",
+            "spark.driver.extraJavaOptions": _SPARK_JAVA,
+            "spark.executor.extraJavaOptions": _SPARK_JAVA,
+            "spark.locality.wait": "0",
+            "spark.sql.adaptive.enabled": "false",
             "spark.sql.analyzer.maxIterations": "1000",
             "spark.sql.shuffle.partitions": "2",
             "spark.sql.session.timeZone": "Asia/Kathmandu",

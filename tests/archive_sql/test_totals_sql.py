@@ -131,6 +131,17 @@ def test_usage_that_a_statement_is_not_made_for_has_no_result(engine: SqlEngine)
     assert engine.run(document.replace("position <= 2", "position <= 9")) == [("acme", *[None] * 7)]
 
 
+def test_spark_calculates_in_one_query() -> None:
+    """Its optimizer takes half a minute for fifty queries, one for each step, and 1 GB isn't enough for a hundred."""
+    rules: Rules = {"formula": "avg", "multiplier": "7/12", "rounding": {"mode": "half_up", "step": "3"}}
+    with Metering.open("sqlite://", policy=LIFTED, clock=Clock(END)) as metering:
+        metering.meters.configure("calls", customer_key="customer", **rules)
+        spark, sqlite = (metering.sql.totals("calls", START, END, dialect=name).text for name in ("spark", "sqlite"))
+    assert spark.count("\nFROM aggregates") + spark.count("\n    FROM aggregates") == 1
+    assert spark.count(" AS (") < 10
+    assert sqlite.count(" AS MATERIALIZED (") > 30
+
+
 @pytest.mark.parametrize("name", [DialectName.SQLITE, DialectName.POSTGRES])
 def test_a_payload_with_nul_is_an_error(engines: Mapping[DialectName, SqlEngine], name: DialectName) -> None:
     """Texts in these databases end at U+0000, or can't have it."""

@@ -51,9 +51,15 @@ class LimbArithmetic:
         self.source = source
         self._statement = statement
         self._dialect = statement.dialect
+        self._totals = source
+        self._columns: list[str] = []
 
     def add_columns(self, name: str, columns: Sequence[str]) -> None:
         """Add columns that can use all columns before."""
+        if self._dialect.has_lateral_aliases:
+            self._columns += columns
+            self.source = self._statement.add("calculations", select(["*", *self._columns], self._totals))
+            return
         query = f"SELECT *, {', '.join(columns)} FROM {self.source}"
         if len(query) > _MAX_LINE:
             query = select(["*", *columns], self.source)

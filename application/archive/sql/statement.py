@@ -34,21 +34,24 @@ class Statement:
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
-        self._expressions: list[str] = []
+        self._expressions: dict[str, str] = {}
 
     def add(self, name: str, query: str, comment: str = "", *, materialized: bool = False) -> str:
-        """Add a common table expression and return its name. A query of one line stays on the line of its name."""
+        """Add a common table expression, or replace the one of this name, and return its name.
+
+        A query of one line stays on the line of its name.
+        """
         keyword = self.dialect.materialized if materialized else ""
         remark = f"  -- {comment}" if comment else ""
         if "\n" in query:
-            self._expressions.append(f"{name} AS {keyword}({remark}\n{indent(query)}\n)")
+            self._expressions[name] = f"{name} AS {keyword}({remark}\n{indent(query)}\n)"
         else:
-            self._expressions.append(f"{name} AS {keyword}({query})")
+            self._expressions[name] = f"{name} AS {keyword}({query})"
         return name
 
     def text(self, final_query: str) -> str:
         """Return the whole statement."""
-        expressions = ",\n".join(self._expressions)
+        expressions = ",\n".join(self._expressions.values())
         settings = f"\n{self.dialect.settings}" if self.dialect.settings else ""
         return f"WITH\n{expressions}\n{final_query}{settings};\n"
 
