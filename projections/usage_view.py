@@ -61,6 +61,15 @@ class ViewPart(NamedTuple):
         """Return the start of the first window of the part that starts at a time or later; at most its end."""
         return min(max(round_up_to_window(at, self.rules.event_time_window), self.start), self.end)
 
+    def time_span(self, customer_id: int | None) -> tuple[int, int] | None:
+        """Return a range that contains all windows with usage of a customer, or of all customers if None.
+
+        The source may be stored under other rules, with shorter windows: its first usage is in a window of the part
+        that starts earlier.
+        """
+        span, window = self.source.time_span(customer_id), self.rules.event_time_window
+        return span if span is None or window is None else (span[0] - span[0] % window.microseconds, span[1])
+
 
 CustomerNames = Callable[[Iterable[int]], Mapping[int, str]]
 """Returns customers by their ids."""
@@ -105,8 +114,8 @@ class UsageView:
         return next((known for part in self.parts if (known := part.source.customer_id(customer)) is not None), None)
 
     def time_span(self, customer_id: int | None) -> tuple[int, int] | None:
-        """Return a range [start, end) that contains all usage of a customer, or of all customers if None."""
-        return joined_span(part.source.time_span(customer_id) for part in self.parts)
+        """Return a range that contains all windows with usage of a customer, or of all customers if None."""
+        return joined_span(part.time_span(customer_id) for part in self.parts)
 
     def totals(
         self, customer_id: int | None, boundaries: Sequence[int], as_of: AsOf | None = None
