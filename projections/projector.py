@@ -13,7 +13,7 @@ from ..domain.errors import LedgerUnavailable, ProjectionStopped
 from .apply_delta import apply_deltas
 from .customer_ids import CustomerIdCache
 from .high_water_marks import marks_after
-from .models import MAX_FEW_EVENTS, PAGE_SIZE, LedgerEvent, RawPage
+from .models import MAX_FEW_EVENTS, PAGE_SIZE, LedgerEvent, PinnedRules, RawPage
 from .page_projector import PageProjector
 from .page_reader import ledger_gap_error, page_of_events
 from .ports import (
@@ -25,6 +25,7 @@ from .ports import (
     ResettableReadModelStore,
     WorkerPoolProvider,
 )
+from .stored_events import METER_TOPICS
 
 MAX_CANCELLATIONS_PER_PAGE = 5_000
 """A page with more cancellations is split, because a cancellation takes the database far longer than a new event."""
@@ -159,8 +160,10 @@ class Projector:
             return None  # another process was faster
         until = head if until is None else until
         page = self._page_if_few(reader, position, until)
+        may_configure_meters = page is None or any(topic in METER_TOPICS for _, topic, _ in page.other_events)
+        pinned: PinnedRules = reader.pinned() if may_configure_meters else {}
         reached, deltas, marks, latest, last_event = page_projector.fold_next(
-            position, until, reader.meters(), customer_ids.ids_of, reader.pinned(), page
+            position, until, reader.meters(), customer_ids.ids_of, pinned, page
         )
         marks = marks_after(reader.latest_recorded_at(), marks) if marks else ()
         fingerprint = None
