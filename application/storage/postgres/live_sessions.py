@@ -103,7 +103,8 @@ class LiveReadModels(PostgresReadModels):
 
     def customer_id(self, customer: str) -> int | None:
         """Return the id of a customer in these read models, or None."""
-        return self.customer_ids([customer]).get(customer)
+        known = self._cache.customer_ids(self._state, (customer,))
+        return (known or self.customer_ids([customer])).get(customer)
 
     def select_customer_ids(self, customers: Sequence[str]) -> Sequence[tuple[str, int]]:
         """Return the name and id of each of these customers that exists."""

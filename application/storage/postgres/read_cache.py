@@ -60,7 +60,7 @@ class ReadCache:
             latest, self._latest = self._latest, state
             if latest is not None and latest.rows_id == state.rows_id and state.position < latest.position:
                 self._losses += 1
-            return state._replace(losses=self._losses)
+            return state._replace(losses=self._losses) if self._losses else state
 
     def meters(self, state: LiveState, read: Callable[[], Meters]) -> Meters:
         """Return the meters of a state, which are read unless they are known."""
