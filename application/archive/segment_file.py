@@ -14,9 +14,10 @@ from .ledger_rows import PAGE_SIZE
 ROW_GROUP_BYTES = 1 << 20
 """About how much memory the columns of a row group take: those of 4,000 small events. To read one, all are decoded."""
 _DICTIONARIES = ["topic", "recorded_at", "event_name", "payload.key_value.key", "payload.key_value.value"]
-
 _DIFFERENCES = dict.fromkeys(("position", "version", "occurred_at"), "DELTA_BINARY_PACKED")
 """Columns that are encoded as differences to the row before."""
+_FILTERED = ["position", "topic", "recorded_at", "event_name", "occurred_at", "recorded_position"]
+"""Columns with statistics, by which readers skip row groups."""
 
 
 class HashingFile:
@@ -57,6 +58,7 @@ def write_segment(file: HashingFile, tables: Iterator[Any]) -> None:
         compression_level=1,
         use_dictionary=_DICTIONARIES,
         column_encoding=_DIFFERENCES,
+        write_statistics=_FILTERED,
         write_page_checksum=True,
     ) as writer:
         for table in tables:

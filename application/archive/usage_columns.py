@@ -102,11 +102,12 @@ def _maps(keys: tuple[str, ...], values_by_key: Sequence[Any]) -> Any:
 def _maps_with_missing_keys(keys: tuple[str, ...], values_by_key: Sequence[Any]) -> Any:
     """Return an array of maps from an array of values for each key, in which null is a missing key."""
     count = len(values_by_key[0])
-    values = pa.concat_arrays(values_by_key).take(_interleaved(len(keys), count))
-    is_present = values.is_valid()
+    values, order = pa.concat_arrays(values_by_key), _interleaved(len(keys), count)
+    is_present = values.is_valid().take(order)
     sizes = reduce(compute.add, (array.is_valid().cast(pa.int32()) for array in values_by_key))
     offsets = pa.concat_arrays([pa.array([0], pa.int32()), compute.cumulative_sum(sizes)])
-    return pa.MapArray.from_arrays(offsets, _repeated(keys, count).filter(is_present), values.filter(is_present))
+    entries = order.filter(is_present)
+    return pa.MapArray.from_arrays(offsets, _repeated(keys, count).filter(is_present), values.take(entries))
 
 
 @lru_cache(maxsize=4)
