@@ -16,8 +16,6 @@ ROW_GROUP_BYTES = 1 << 20
 _DICTIONARIES = ["topic", "recorded_at", "event_name", "payload.key_value.key", "payload.key_value.value"]
 _DIFFERENCES = dict.fromkeys(("position", "version", "occurred_at"), "DELTA_BINARY_PACKED")
 """Columns that are encoded as differences to the row before."""
-_FILTERED = ["position", "topic", "recorded_at", "event_name", "occurred_at", "recorded_position"]
-"""Columns with statistics, by which readers skip row groups."""
 
 
 class HashingFile:
@@ -58,7 +56,6 @@ def write_segment(file: HashingFile, tables: Iterator[Any]) -> None:
         compression_level=1,
         use_dictionary=_DICTIONARIES,
         column_encoding=_DIFFERENCES,
-        write_statistics=_FILTERED,
         write_page_checksum=True,
     ) as writer:
         for table in tables:
