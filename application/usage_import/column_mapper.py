@@ -73,7 +73,8 @@ class ColumnMapper:
             or not self._has_plain_numbers(plan.keys, payload.get(plan.keys.value, ()))
         ):
             return None
-        return list(map(CheckedMeterEventInput, self._event_names(batch), _payloads(plan, payload), identifiers, times))
+        payloads = _payloads(plan, payload, len(batch))
+        return list(map(CheckedMeterEventInput, self._event_names(batch), payloads, identifiers, times))
 
     def _identifiers(self, batch: RowBatch) -> Iterable[str | None] | None:
         """Return the identifier of each row; None if `RowMapper` has to map one."""
@@ -138,11 +139,11 @@ def _is_text(column: _Column, max_length: int | None = None) -> bool:
     return is_storable(joined) and (max_length is None or max(map(len, column), default=0) <= max_length)
 
 
-def _payloads(plan: _Plan, payload: Mapping[str, _Column]) -> list[dict[str, str]]:
-    """Return the payload of each row, without its empty cells."""
-    columns = [*payload.values(), *map(repeat, plan.fixed.values())]
+def _payloads(plan: _Plan, payload: Mapping[str, _Column], count: int) -> list[dict[str, str]]:
+    """Return the payload of each of `count` rows, without its empty cells."""
+    columns = [*payload.values(), *(repeat(value, count) for value in plan.fixed.values())]
     keys = [*payload, *plan.fixed]
-    rows = zip(*columns, strict=False)
+    rows = zip(*columns, strict=True)
     if all(map(all, payload.values())):
         return [dict(zip(keys, cells, strict=False)) for cells in rows]
     return [{key: cell for key, cell in zip(keys, cells, strict=False) if cell} for cells in rows]

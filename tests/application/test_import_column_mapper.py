@@ -121,3 +121,14 @@ def test_random_rows_are_mapped_by_both_or_by_rows(
 ) -> None:
     """Any combination of cells."""
     check(rows_of(*cells), FORMATS[name], meters)
+
+
+def test_a_file_without_payload_columns(meters: Mapping[str, MeterView]) -> None:
+    """All usage is of one customer, and the meter counts it: each row has the same payload."""
+    columns, row_format = ("timestamp", "identifier"), RowFormat(ColumnMapping("calls", customer_name="acme"))
+    row_mapper = RowMapper(row_format, meters.__getitem__, columns)
+    cells = [dict(zip(columns, (USUAL[2], f"req-{number}"), strict=True)) for number in range(3)]
+    batch = RowBatch([Row(line, row, 1) for line, row in enumerate(cells, 2)])
+    mapped = ColumnMapper(row_format, row_mapper.keys_of, columns).map(batch)
+    assert mapped is not None
+    assert list(map(_fields, mapped)) == [_fields(parse_meter_event(row_mapper.map(row))) for row in cells]
