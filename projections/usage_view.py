@@ -91,6 +91,13 @@ class UsageView:
         """Return the part with usage that occurred at a time."""
         return self.parts[max(bisect_right(self._starts, occurred_at) - 1, 0)]
 
+    def rules_from(self, start: int) -> Rules:
+        """Return the rules of the first window that starts at a time or later.
+
+        They are those of the quantity of a range that starts then, if the rules change at no later bound in it.
+        """
+        return self.part_at(self.part_at(start).round_up(start)).rules
+
     def group_of(self, record: UsageRecord) -> Group:
         """Return the group of a record: the dimensions of its part."""
         return self.part_at(record.occurred_at).groups[record.dimensions]

@@ -242,7 +242,7 @@ def _preview_rows(
     """
     times = [_counted_at(meter.schedule, event.occurred_at) for event in events]
     boundaries = window_boundaries(ALL_TIME, (min(times), max(times) + 1), CalendarWindow.MONTH, timezone)
-    boundaries = split_at_changes(boundaries, meter.schedule)
+    boundaries = split_at_changes(ALL_TIME, boundaries, meter.schedule)
     excluded = frozenset(event.position for event in events)
     view = meter.query((boundaries[0], boundaries[-1])).view
     parts = [part._replace(source=ExcludedUsage(part.source, excluded)) for part in view.parts]
@@ -253,7 +253,7 @@ def _preview_rows(
     before, after = (_totals(usage, wanted, boundaries, meter.as_of) for usage in (view, without))
     names = view.customer_names(customers)
     for index, customer_id in sorted(counts, key=lambda key: (names[key[1]], key[0])):
-        rules = view.part_at(boundaries[index]).rules
+        rules = view.rules_from(boundaries[index])
         quantity, new_quantity = (
             rules.quantity(totals.get((index, customer_id), Totals())) for totals in (before, after)
         )

@@ -224,13 +224,13 @@ class _FoldedMeter:
         totals_by_key = self.view.totals(None, boundaries)
         names = self.view.customer_names({customer_id for _, customer_id, _ in totals_by_key})
         return {
-            (names[customer_id], index, group): self.rules_at(boundaries[index]).quantity(totals)
+            (names[customer_id], index, group): self.rules_from(boundaries[index]).quantity(totals)
             for (index, customer_id, group), totals in totals_by_key.items()
         }
 
-    def rules_at(self, start: int) -> Rules:
-        """Return the rules of the window that starts then."""
-        return self.view.part_at(start).rules
+    def rules_from(self, start: int) -> Rules:
+        """Return the rules of the quantity of the range that starts then."""
+        return self.view.rules_from(start)
 
 
 _QuantityKey = tuple[str, int, Group]
@@ -246,7 +246,8 @@ def _compare_meter(
         return [], MeterDifference(event_name, 0, ZERO, ZERO)
     time_span = min(start for start, _ in spans), max(end for _, end in spans)
     boundaries = window_boundaries(ALL_TIME, time_span, *windows)
-    boundaries = split_at_changes(split_at_changes(boundaries, before.schedule), after.schedule)
+    for schedule in (before.schedule, after.schedule):
+        boundaries = split_at_changes(ALL_TIME, boundaries, schedule)
     ranges = list(pairwise(map(from_microseconds, boundaries)))
     quantities_before, quantities_after = before.quantities(boundaries), after.quantities(boundaries)
     differences: list[CustomerDifference] = []
@@ -257,8 +258,8 @@ def _compare_meter(
             differences.append(
                 CustomerDifference(
                     event_name, customer, *ranges[index], quantity_before, quantity_after,
-                    before.rules_at(boundaries[index]).billable(quantity_before),
-                    after.rules_at(boundaries[index]).billable(quantity_after),
+                    before.rules_from(boundaries[index]).billable(quantity_before),
+                    after.rules_from(boundaries[index]).billable(quantity_after),
                     closed.state(customer, *ranges[index]), dict(zip(before.group_by, group, strict=False)),
                 )
             )  # fmt: skip

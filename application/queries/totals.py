@@ -134,13 +134,13 @@ class TotalQueries:
             has_few_windows = end - start <= FEW_WINDOWS * _WINDOW_LENGTHS[calendar_window]
             time_span = bounds if has_few_windows else query.view.time_span(customer_id) or (0, 0)
             boundaries = window_boundaries(bounds, time_span, calendar_window, zone)
-            boundaries = split_at_changes(boundaries, meter.schedule)
+            boundaries = split_at_changes(bounds, boundaries, meter.schedule)
             by_window: defaultdict[int, _ByGroup] = defaultdict(lambda: defaultdict(list))
             for (index, _, group), totals in query.view.totals(customer_id, boundaries, query.as_of).items():
                 by_window[index][group].append(totals)
             windows = list(pairwise(from_microseconds(boundary) for boundary in boundaries))
             totals_by_window = (
-                TotalResults(query.view.part_at(boundaries[index]).rules, dimensions.group_by).total(
+                TotalResults(query.view.rules_from(boundaries[index]), dimensions.group_by).total(
                     _merge(by_group), customer, query.counted_range(*windows[index])
                 )
                 for index, by_group in sorted(by_window.items())
@@ -156,12 +156,13 @@ def _merge(by_group: _ByGroup) -> dict[Group, Totals]:
     return {group: Totals.merge_all(parts) for group, parts in by_group.items()}
 
 
-def split_at_changes(boundaries: Sequence[int], schedule: RulesSchedule) -> list[int]:
-    """Return the boundaries of windows, and those where the rules change so that a window has no single quantity."""
-    if not boundaries:
-        return []
-    quantity_ranges = schedule.quantity_ranges(boundaries[0], boundaries[-1])
-    return sorted({*boundaries, *(changed.start for changed in islice(quantity_ranges, 1, None))})
+def split_at_changes(bounds: tuple[int, int], boundaries: Sequence[int], schedule: RulesSchedule) -> list[int]:
+    """Return the boundaries of windows in `bounds`, and those where a window's quantity changes with the rules.
+
+    A window is divided there also if no usage was counted under the rules before.
+    """
+    changes = islice(schedule.quantity_ranges(*bounds), 1, None)
+    return sorted({*boundaries, *(at for at, _, _ in changes if boundaries and boundaries[0] < at < boundaries[-1])})
 
 
 def window_boundaries(
