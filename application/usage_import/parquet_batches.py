@@ -5,6 +5,7 @@ pages of a gigabyte that are compressed to a kilobyte. So the pages of each row 
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any, BinaryIO, NamedTuple
 
 from .formats import MAX_ROW_BYTES, MalformedFile
@@ -19,6 +20,7 @@ _SHORT_TEXT_BYTES = 1_000
 _CELL_BYTES, _ENTRY_BYTES, _LENGTH_BYTES, _LIST_BYTES = 32, 32, 16, 16
 """What a cell, an entry of a dictionary, a value in a page of deltas and a value in a list take besides their text."""
 _DICTIONARY_COPIES = 4
+_PAGE_BYTES = 1_000
 """A dictionary is in its page, in a decoder, in the dictionary of a reader, and in what that returns."""
 
 
@@ -103,11 +105,16 @@ class _Chunk:
         return _CELL_BYTES + max(means, default=0) + max(map(self.shared_bytes, self.pages), default=0)
 
 
-def unpacked_size(file: BinaryIO, metadata: Any) -> int:
-    """Return the number of bytes of all pages of a file without compression. Raises MalformedFile."""
+def check_unpacked_size(file: BinaryIO, metadata: Any, max_bytes: int) -> None:
+    """Raise MalformedFile if the pages of a file take more bytes without compression. Each takes 1 kB more here.
+
+    A page can have one value in 20 bytes, and its header takes as long to read as that of a page of a megabyte.
+    """
     groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
     chunks = (group.column(column) for group in groups for column in range(group.num_columns))
-    return sum(page.size for chunk in chunks for page in read_pages(file, chunk))
+    sizes = accumulate(page.size + _PAGE_BYTES for chunk in chunks for page in read_pages(file, chunk))
+    if any(size > max_bytes for size in sizes):
+        raise MalformedFile(f"it takes over {max_bytes:,} bytes when it is unpacked")
 
 
 def plan_row_groups(file: BinaryIO, leaves: Sequence[Leaf], with_dictionaries: Any) -> Iterator[RowGroup]:

@@ -49,7 +49,10 @@ def read_pages(file: BinaryIO, chunk: Any) -> Iterator[Page]:
         page = Page(
             kind == _DICTIONARY_PAGE, _natural(fields, encoding_field), _natural(fields, 1), max(size, stored_size)
         )
-        values += 0 if page.is_dictionary else page.values
+        if not page.is_dictionary:
+            if not page.values:
+                raise MalformedFile("it is corrupted: a page has no values")
+            values += page.values
         yield page
 
 

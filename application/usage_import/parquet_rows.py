@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, cast
 from .csv_rows import column_names
 from .formats import MAX_ROW_BYTES, MalformedFile, Row
 from .json_rows import NestedCell, UnusableCell
-from .parquet_batches import Leaf, plan_row_groups, unpacked_size
+from .parquet_batches import Leaf, check_unpacked_size, plan_row_groups
 from .table_rows import import_library, reported_as_malformed
 
 _BUFFER_BYTES = 1 << 16
@@ -21,11 +21,8 @@ _BUFFER_BYTES = 1 << 16
 def read_parquet_columns(file: BinaryIO, max_bytes: int | None = None) -> list[str]:
     """Return the columns of a Parquet file. Raises MalformedFile, also if it takes more bytes unpacked."""
     with _open_parquet(file) as parquet:
-        unpacked = unpacked_size(file, parquet.metadata)
-        if max_bytes is not None and unpacked > max_bytes:
-            raise MalformedFile(f"it takes {unpacked:,} bytes when it is unpacked; the limit is {max_bytes:,}")
-        if unpacked > MAX_ROW_BYTES * parquet.metadata.num_rows:
-            raise MalformedFile(f"it has a row of over {MAX_ROW_BYTES:,} bytes")
+        if max_bytes is not None:
+            check_unpacked_size(file, parquet.metadata, max_bytes)
         return column_names(parquet.schema_arrow.names)
 
 

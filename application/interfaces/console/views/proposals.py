@@ -21,7 +21,7 @@ views = ViewRegistry()
 PAGE_SIZE, MAX_ROWS = 50, 100
 
 
-@views.get("/proposals")
+@views.get("/proposals", is_large=True)
 def proposals(context: ViewContext) -> Page:
     """Show the proposals: those to decide on first, each kind with the newest first."""
     newest_first = context.metering.proposals.list()[::-1]
