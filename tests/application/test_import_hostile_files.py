@@ -25,6 +25,8 @@ from tallybook.application.usage_import.parquet_rows import parquet_rows
 from tallybook.application.usage_import.row_mapper import RowFormat
 from tallybook.domain.errors import InvalidImportFile, InvalidRequest
 
+from ..sampling import sample
+
 openpyxl: Any = import_module("openpyxl")
 pa: Any = import_module("pyarrow")
 parquet: Any = import_module("pyarrow.parquet")
@@ -315,7 +317,7 @@ def test_the_command_needs_less_than_a_gigabyte(tmp_path: Path) -> None:
         "wide.csv": f"timestamp,event_name,{wide}\n" + ("x,tokens" + ",1" * 60_000 + "\n") * 80,
         "rows.jsonl": "[]\n" * 100_000,
     }
-    for name, content in files.items():
+    for name, content in sample(sorted(files.items()), 2):
         (tmp_path / name).write_text(content)
         started = time.monotonic()
         result = subprocess.run(
