@@ -82,7 +82,8 @@ class ColumnMapper:
         if column not in self._columns:
             return None if "." in column else repeat(None, len(batch))  # it may be a path inside of objects
         identifiers = _column(batch, column)
-        if not _is_text(identifiers, MAX_IDENTIFIER_LENGTH - len(prefix)) or not all(identifiers):
+        is_text = _is_text([prefix]) and _is_text(identifiers, MAX_IDENTIFIER_LENGTH - len(prefix))
+        if not is_text or not all(identifiers):
             return None
         return [prefix + identifier for identifier in identifiers] if prefix else identifiers
 
@@ -105,7 +106,7 @@ class ColumnMapper:
         sources = [(key, column) for column, key in (*payload_columns(self._columns), *mapping.payload.items())]
         named = ((keys.value, mapping.value), (keys.customer, mapping.customer))
         sources += ((key, column) for key, column in named if column is not None)
-        columns, fixed = dict(sources), {keys.customer: mapping.customer_name} if mapping.customer_name else {}
+        columns, fixed = dict(sources), {} if mapping.customer_name is None else {keys.customer: mapping.customer_name}
         all_keys = [*columns, *fixed]
         is_usual = (
             len(columns) == len(sources)
@@ -114,6 +115,7 @@ class ColumnMapper:
             and _is_text(all_keys, MAX_KEY_LENGTH)
             and "" not in all_keys
             and _is_text(list(fixed.values()), MAX_VALUE_LENGTH)
+            and all(fixed.values())
         )
         return _Plan(keys, columns, fixed) if is_usual else None
 

@@ -14,6 +14,9 @@ from .json_rows import NestedCell, UnusableCell
 from .parquet_batches import Leaf, check_unpacked_size, plan_row_groups
 from .table_rows import import_library, reported_as_malformed
 
+_FOOTER_END_BYTES = 8
+"""A Parquet file ends with the length of its metadata and the letters PAR1."""
+_MAX_FOOTER_BYTES = 8 << 20
 _BUFFER_BYTES = 1 << 16
 """Without a buffer, a whole column chunk is in memory."""
 
@@ -162,10 +165,23 @@ def _open_parquet(file: BinaryIO) -> Generator[Any]:
     parquet = import_library("pyarrow.parquet")
     file.seek(0)
     with reported_as_malformed("it is no Parquet file, or it is corrupted"):
+        _check_footer(file)
         # Without pre_buffer: its threads abort a process that ends soon (pyarrow 26).
         opened = parquet.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
         _check_metadata(opened, file)
         yield opened
+
+
+def _check_footer(file: BinaryIO) -> None:
+    """Raise MalformedFile for much metadata. It is in memory all the time: 5 kB for a row group of 300 bytes."""
+    end = file.seek(0, io.SEEK_END)
+    file.seek(max(end - _FOOTER_END_BYTES, 0))
+    size = int.from_bytes(file.read(4), "little")
+    if _MAX_FOOTER_BYTES < size < end:
+        raise MalformedFile(
+            f"its metadata takes {size:,} bytes; the limit is {_MAX_FOOTER_BYTES:,}. Write it with larger row groups"
+        )
+    file.seek(0)
 
 
 def _check_metadata(parquet: Any, file: BinaryIO) -> None:

@@ -1,6 +1,5 @@
 """Usage files of programs: spreadsheets (xlsx), row by row. Their library is in the extra `files`."""
 
-import re
 import zipfile
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from importlib import import_module
 from typing import IO, Any, BinaryIO, NamedTuple
+from xml.parsers import expat
 
 from ...domain.errors import InvalidParameter, TallybookError
 from .csv_rows import column_names
@@ -21,17 +21,15 @@ _MEMORY_FACTOR = 4
 MAX_SHEET_ROWS = 1 << 20
 _SMALL_PART_BYTES = 1 << 20
 """A larger part of a spreadsheet must be a sheet or the shared texts: all others are in memory as trees of objects."""
-_MAX_BYTES_WITHOUT_ROW = 4 << 20
-_CHUNK_BYTES = 1 << 20
-_MAX_TAG_BYTES = 1 << 10
-_ROW_TAG = re.compile(rb"<(?:[^\s<>/]*:)?row[\s/>]")
-_UTF_16_BEGINNINGS = b"\xff\xfe", b"\xfe\xff", b"<\0", b"\0<"
+_MAX_ELEMENTS, _ROW_DEPTH = 200_000, 3
+_ROW = "http://schemas.openxmlformats.org/spreadsheetml/2006/main row"
+_HEAD_BYTES = 1 << 10
 _BEFORE_XML = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"
 _CONTENT_TYPES = "[Content_Types].xml"
 _SHEET_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.worksheet+xml"
 _SHARED_TEXTS_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"
-_TREES = _CONTENT_TYPES, ".rels", "xl/styles.xml", "xl/theme/theme1.xml", "xl/workbook.xml"
-"""Parts that openpyxl finds by name, whatever their content types are."""
+_SHEETS, _SHARED_TEXTS = "xl/worksheets/", "xl/sharedstrings.xml"
+"""Where programs store them. openpyxl finds others by their names too, whatever their content types are."""
 _SPREADSHEET_DIGITS = 15
 """Spreadsheets show at most as many significant digits of their binary numbers, which are exact then."""
 
@@ -117,51 +115,68 @@ def _check_parts(archive: zipfile.ZipFile) -> None:
     if large and all(member.filename != _CONTENT_TYPES for member in large):
         root = import_library("openpyxl.xml.functions").fromstring(archive.read(_CONTENT_TYPES))
         for override in import_library("openpyxl.packaging.manifest").Manifest.from_tree(root).Override:
-            content_types.setdefault(override.PartName.lstrip("/"), set()).add(override.ContentType)
+            content_types.setdefault(override.PartName[1:], set()).add(override.ContentType)
     for member in large:
         with archive.open(member) as part:
-            begins_like_xml = part.read(_MAX_TAG_BYTES).lstrip(_BEFORE_XML).startswith(b"<")
-        is_fixed = member.filename.endswith(_TREES)
-        kinds: set[str] = set() if is_fixed else content_types.get(member.filename, set())
-        if kinds == {_SHEET_TYPE}:
+            begins_like_xml = part.read(_HEAD_BYTES).lstrip(_BEFORE_XML).startswith(b"<")
+        name, kinds = member.filename, content_types.get(member.filename)
+        if kinds == {_SHEET_TYPE} and name.startswith(_SHEETS) and not name.endswith(".rels"):
             with archive.open(member) as part:
-                _check_rows(part)
-        elif begins_like_xml and kinds != {_SHARED_TEXTS_TYPE}:
+                _SheetCheck().read(part)
+        elif begins_like_xml and (kinds != {_SHARED_TEXTS_TYPE} or name.lower() != _SHARED_TEXTS):
             raise MalformedFile(
-                f"its part {member.filename} takes {member.file_size:,} bytes; the limit is {_SMALL_PART_BYTES:,}, "
+                f"its part {name} takes {member.file_size:,} bytes; the limit is {_SMALL_PART_BYTES:,}, "
                 "except for sheets. Save its sheet as CSV"
             )
 
 
-def _check_rows(part: IO[bytes]) -> None:
-    """Raise MalformedFile if a sheet has more rows than a sheet can have, or a row of very many cells.
+class _SheetCheck:
+    """Checks that a sheet takes little memory at a time: openpyxl forgets rows, and no other elements.
 
-    openpyxl reads all rows when it opens the file, also the empty ones: a file of 2 MB can have 100 million.
+    It also reads all rows when it opens the file, also the empty ones: a file of 2 MB can have 100 million.
     """
-    rows, rest, bytes_since_row = 0, b"", 0
-    while chunk := part.read(_CHUNK_BYTES):
-        if not rows and not rest and chunk.startswith(_UTF_16_BEGINNINGS):
-            raise MalformedFile("a large sheet is in UTF-16; save it with a program that writes UTF-8")
-        chunk = rest + chunk
-        end = max(chunk.rfind(b"<"), len(chunk) - _MAX_TAG_BYTES)  # a tag may go on in the next chunk
-        rows_in_chunk = len(_ROW_TAG.findall(chunk, 0, end))
-        rows, rest = rows + rows_in_chunk, chunk[end:]
-        bytes_since_row = 0 if rows_in_chunk else bytes_since_row + end
-        if rows > MAX_SHEET_ROWS:
+
+    def __init__(self) -> None:
+        self._parser = expat.ParserCreate(namespace_separator=" ")
+        self._parser.StartElementHandler = self._start
+        self._parser.EndElementHandler = self._end
+        self._depth = self._rows = self._row_elements = self._other_elements = 0
+        self._is_in_row = False
+
+    def read(self, part: IO[bytes]) -> None:
+        """Read a sheet. Raise MalformedFile."""
+        self._parser.ParseFile(part)
+
+    def _start(self, name: str, _: object) -> None:
+        self._depth += 1
+        if self._depth <= _ROW_DEPTH:
+            self._is_in_row = self._depth == _ROW_DEPTH and name == _ROW
+            self._rows += self._is_in_row
+            self._row_elements = 0
+        if self._is_in_row:
+            self._row_elements += 1
+        else:
+            self._other_elements += 1
+        if self._rows > MAX_SHEET_ROWS:
             raise MalformedFile(f"it has more than the {MAX_SHEET_ROWS:,} rows that a sheet can have")
-        if bytes_since_row > _MAX_BYTES_WITHOUT_ROW:
-            raise MalformedFile(f"it has a row of over {_MAX_BYTES_WITHOUT_ROW:,} bytes")
+        if self._row_elements > _MAX_ELEMENTS or self._other_elements > _MAX_ELEMENTS:
+            raise MalformedFile(f"it has a row, or something else, of over {_MAX_ELEMENTS:,} elements")
+
+    def _end(self, _: str) -> None:
+        self._depth -= 1
 
 
 @contextmanager
-def _open_workbook(file: BinaryIO, max_bytes: int = MAX_UNPACKED_BYTES) -> Generator[Any]:
+def _open_workbook(file: BinaryIO, max_bytes: int | None = None) -> Generator[Any]:
+    """Open a spreadsheet. With `max_bytes`, MalformedFile is raised if it takes more, or much more memory than that."""
     openpyxl: Any = import_library("openpyxl")
     file.seek(0)
     with reported_as_malformed("it is no spreadsheet in the format xlsx, or it is corrupted"):
-        with zipfile.ZipFile(file) as archive:
-            if sum(member.file_size for member in archive.infolist()) > max_bytes:
-                raise MalformedFile(f"it takes over {max_bytes:,} bytes when it is unpacked. Save its sheet as CSV")
-            _check_parts(archive)
+        if max_bytes is not None:
+            with zipfile.ZipFile(file) as archive:
+                if sum(member.file_size for member in archive.infolist()) > max_bytes:
+                    raise MalformedFile(f"it takes over {max_bytes:,} bytes when it is unpacked. Save its sheet as CSV")
+                _check_parts(archive)
         file.seek(0)
         workbook = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
         try:

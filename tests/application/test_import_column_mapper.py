@@ -41,6 +41,8 @@ FORMATS: Mapping[str, RowFormat] = {
     "named columns": RowFormat(ColumnMapping("calls", customer="who", payload={"payload_region": "area"})),
     "one customer": RowFormat(ColumnMapping(event_name="calls", customer_name="acme", identifier_prefix="march/")),
     "a customer with a long name": RowFormat(ColumnMapping(customer_name="x" * 5_001)),
+    "an empty customer": RowFormat(ColumnMapping(event_name="calls", customer_name="")),
+    "a prefix that can't be stored": RowFormat(ColumnMapping(identifier_prefix="a\0")),
     "a comma": RowFormat(numbers=NumberFormat(",")),
     "semicolons": RowFormat(numbers=NumberFormat(is_semicolon_separated=True)),
     "another identifier": RowFormat(ColumnMapping(identifier="who")),

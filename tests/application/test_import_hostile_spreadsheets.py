@@ -33,17 +33,27 @@ TYPES = "application/vnd.openxmlformats-officedocument.spreadsheetml"
 SHEET = "xl/worksheets/sheet1.xml"
 
 
+def sheet(rows: str) -> str:
+    """Return a sheet with these rows."""
+    namespace = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    return f'<worksheet xmlns="{namespace}"><sheetData>{rows}</sheetData></worksheet>'
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "content", "message"),
     [
-        (SHEET, "worksheet", '<row r="1"/>' * ((1 << 20) + 2), "more than the 1,048,576 rows"),
-        (SHEET, "worksheet", "<p:row\n/>" * ((1 << 20) + 2), "more than the 1,048,576 rows"),
-        (SHEET, "worksheet", "<row>" + "<c/>" * (2 << 20), "a row of over 4,194,304 bytes"),
-        (SHEET, "worksheet", "\ufeff" + '<row r="1"/>' * 300_000, "is in UTF-16"),
+        (SHEET, "worksheet", sheet('<row r="1"/>' * ((1 << 20) + 1)), "more than the 1,048,576 rows"),
+        (SHEET, "worksheet", "\ufeff" + sheet('<row r="1"/>' * ((1 << 20) + 1)), "more than the 1,048,576 rows"),
+        (SHEET, "worksheet", sheet("<row>" + "<c/>" * 300_000 + "</row>"), "of over 200,000 elements"),
+        (SHEET, "worksheet", sheet(("<row/>" + "<a/>" * 1_000) * 300), "of over 200,000 elements"),
+        (SHEET, "worksheet", sheet(("<row/><a>" + "<b/>" * 1_000 + "</a>") * 300), "of over 200,000 elements"),
+        (SHEET, "worksheet", sheet('<row xmlns="other"/>' * 300_000), "of over 200,000 elements"),
         (SHEET, "styles", '<row r="1"/>' * 100_000, "its part xl/worksheets/sheet1.xml takes"),
         (SHEET, None, '<row r="1"/>' * 100_000, "its part xl/worksheets/sheet1.xml takes"),
         ("xl/styles.xml", "styles", "<xf/>" * 300_000, "its part xl/styles.xml takes 1,500,000 bytes"),
         ("xl/styles.xml", "worksheet", "<xf/>" * 300_000, "its part xl/styles.xml takes 1,500,000 bytes"),
+        ("docProps/core.xml", "worksheet", sheet("<row/>" * 200_000), "its part docProps/core.xml takes"),
+        ("docProps/core.xml", "sharedStrings", "<x/>" * 300_000, "its part docProps/core.xml takes"),
         ("xl/_rels/workbook.xml.rels", "worksheet", "<x/>" * 300_000, "its part xl/_rels/workbook.xml.rels takes"),
         ("xl/media/picture.png", None, "\n<x/>" * 300_000, "its part xl/media/picture.png takes"),
     ],

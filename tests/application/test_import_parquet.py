@@ -212,3 +212,13 @@ def test_many_pages_take_as_long_as_many_bytes() -> None:
     assert read_parquet_columns(file, 4_000_000) == ["value"]
     with pytest.raises(MalformedFile, match="takes over 1,000,000 bytes"):
         read_parquet_columns(file, 1_000_000)
+
+
+def test_a_file_with_many_row_groups_is_rejected() -> None:
+    """Its metadata is in memory until the end, in many times its size."""
+    file = io.BytesIO()
+    parquet.write_table(arrow.table({"value": [1]}), file)
+    content = file.getvalue()
+    large = bytes(9 << 20) + content[:-8] + ((8 << 20) + 1).to_bytes(4, "little") + b"PAR1"
+    with pytest.raises(MalformedFile, match="its metadata takes 8,388,609 bytes"):
+        read_parquet_columns(io.BytesIO(large))
