@@ -55,7 +55,9 @@ class UsageBlock(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """Return the block of at least one new record, in ledger order; some may be filtered if `has_filter`."""
         if len(rows) == 1:  # as in most buckets if usage is recorded in no order of time
             at, position, value, *_ = rows[0]
-            totals = Totals() if rows[0][-1] is True else Totals.from_columns((at,), (position,), (value,))
+            totals = (
+                totals_of_rows(unfiltered(rows)) if has_filter else Totals.from_columns((at,), (position,), (value,))
+            )
             return cls(key, at, at, totals, ChangeSpan(position, position), encode_rows(rows))
         # Columns are faster than loops over the rows, and this runs for every bucket of a page.
         times, positions, values, *_ = zip(*rows, strict=False)
@@ -71,9 +73,7 @@ class UsageBlock(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def merge(self, later: "UsageBlock") -> "UsageBlock":
         """Return the concatenation of this block and one that is later in the ledger."""
-        # Conditions instead of `min` and `max`, because this runs for every block that a page changes.
-        earliest = min(self.earliest, later.earliest)
-        latest = max(self.latest, later.latest)
+        earliest, latest = min(self.earliest, later.earliest), max(self.latest, later.latest)
         return UsageBlock(
             self.key, earliest, latest, self.totals.merge(later.totals), self.changes.merge(later.changes)
         )

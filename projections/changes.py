@@ -30,8 +30,4 @@ class ChangeSpan(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def merge(self, other: "ChangeSpan") -> "ChangeSpan":
         """Return the span of the changes of both."""
-        first, last = other.first_position, other.last_position
-        return ChangeSpan(
-            min(self.first_position, first),
-            max(self.last_position, last),
-        )
+        return ChangeSpan(min(self.first_position, other.first_position), max(self.last_position, other.last_position))

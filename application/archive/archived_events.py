@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _MAX_OPEN_SEGMENTS = 2
 """A segment of an object store is in memory while it is open as a whole: about 20 MB."""
 _FEW_EVENTS = 8
-"""Of so many events of a segment, only the row groups are loaded from an object store, each with a request."""
+"""For up to this number of events of a segment, only their row groups are loaded from an object store."""
 MAX_CACHED_BYTES = 32 << 20
 """Of decoded row groups. The last one is cached in any case: the next events are mostly in it."""
 _WAIT_SECONDS = 0.1
@@ -33,7 +33,7 @@ _WAIT_SECONDS = 0.1
 _RETRY_TIMEOUT = timedelta(seconds=5)
 """How long requests to an object store that fail are repeated."""
 _PAUSE_RATIO = 10
-"""An archive isn't tried again for so many times as long as it took to find it unreadable: who reads waits for it."""
+"""After an error, an archive isn't tried again for this many times the duration of the failed attempt."""
 _LAST = attrgetter("last")
 
 

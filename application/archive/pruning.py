@@ -90,9 +90,11 @@ class PruningService(ArchiveService):
         place.
 
         `keep` is at least the maximum age and the cancel window of the policy. With `dry_run`, nothing is changed, and
-        the result says what would be. With `compact`, the freed space is returned to the operating system; nobody can
-        record meanwhile. Raises InvalidParameter, InvalidArchive, ArchiveUnavailable, ArchiveInUse, ArchiveMismatch if
-        anything differs, InvalidCheckpointFile or InvalidSigningKey.
+        the result says what would be. With `compact`, the freed space is returned to the operating system, and nothing
+        can be recorded meanwhile.
+
+        Raises InvalidParameter, InvalidArchive, ArchiveUnavailable, ArchiveInUse, ArchiveMismatch if anything differs,
+        InvalidCheckpointFile or InvalidSigningKey.
         """
         keep, by = require_keep(keep, self._policy), optional_note(by, "by")
         dry_run, compact = require_bool(dry_run, "dry_run"), require_bool(compact, "compact")

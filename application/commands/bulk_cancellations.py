@@ -198,7 +198,7 @@ class BulkCancellationCommands:
     def iterate(
         self, event_name: str | None = None, *, as_of: datetime | int | None = None
     ) -> Iterator[BulkCancellationView]:
-        """Yield the bulk cancellations that `list` returns, in any order. So many need not be in memory at once."""
+        """Yield the bulk cancellations that `list` returns, in any order, a page in memory at a time."""
         event_name = None if event_name is None else require_event_name(event_name)
         stored = events_by_prefix(self._ledger.ledger_recorder, STREAM_PREFIX)
         views = (

@@ -157,7 +157,7 @@ class ProposalCommands:
         return sorted(self.iterate(status=status), key=lambda view: (view.proposed_at, view.proposal_id))
 
     def iterate(self, *, status: str | None = None) -> Iterator[ProposalView]:
-        """Yield the proposals that `list` returns, in any order. So many need not be in memory at once."""
+        """Yield the proposals that `list` returns, in any order, a page in memory at a time."""
         wanted = None if status is None else require_choice(status, "status", ProposalStatus)
         stored = events_by_prefix(self._ledger.ledger_recorder, STREAM_PREFIX)
         views = (self._to_view(cast(Proposal, proposal)) for proposal in self._ledger.aggregates(stored))

@@ -19,7 +19,7 @@ from ...domain.customer_periods import CustomerPeriods
 from ...domain.history_pruning import HistoryPruning
 from ...domain.import_run import ImportRun
 from ...domain.meter import Meter
-from ...domain.meter_event import STREAM_PREFIX, MeterEvent, MeterEventData
+from ...domain.meter_event import MeterEvent, MeterEventData
 from ...domain.proposal import Proposal
 from ...projections.ports import USAGE_RECORDED
 from ..storage.ports import EventRow
@@ -67,7 +67,7 @@ decode_meter_event = msgspec.json.Decoder(MeterEventData).decode
 def meter_event_rows(data_by_identifier: Mapping[str, MeterEventData]) -> list[EventRow]:
     """Return the rows to store for new meter events, by identifier."""
     return [
-        (STREAM_PREFIX + identifier, 1, USAGE_RECORDED, encode_meter_event(data))
+        (MeterEvent.stream_id(identifier), 1, USAGE_RECORDED, encode_meter_event(data))
         for identifier, data in data_by_identifier.items()
     ]
 

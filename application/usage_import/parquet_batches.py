@@ -33,7 +33,7 @@ class Leaf(NamedTuple):
 
 
 class RowGroup(NamedTuple):
-    """A row group that fits in memory in batches of so many rows, with the texts at these paths as dictionaries."""
+    """How to read a row group: the number of rows of a batch, and the paths of texts that are read as dictionaries."""
 
     number: int
     batch_rows: int

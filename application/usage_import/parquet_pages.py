@@ -17,7 +17,7 @@ _FIRST_READ, _MAX_HEADER_BYTES = 512, 16 << 20
 _MAX_DEPTH = 8
 _Fields = dict[int | None, Any]
 _PADDING = 100
-"""Old programs wrote column chunks that are longer by at most so many bytes than they say."""
+"""Column chunks of old programs have up to this number of bytes more than their metadata says."""
 
 
 class Page(NamedTuple):

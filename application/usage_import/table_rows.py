@@ -17,7 +17,7 @@ from .json_rows import UnusableCell
 MAX_UNPACKED_BYTES = 4 << 30
 """A spreadsheet that takes more when it is unpacked is rejected."""
 _MEMORY_FACTOR = 4
-"""A byte of a spreadsheet counts as so many of the limit of a file: its shared texts are in memory all the time."""
+"""A spreadsheet may take the limit of a file divided by this: its shared texts are in memory all the time."""
 MAX_SHEET_ROWS = 1 << 20
 _SMALL_PART_BYTES = 1 << 20
 """A larger part of a spreadsheet must be a sheet or the shared texts: all others are in memory as trees of objects."""

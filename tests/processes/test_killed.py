@@ -87,7 +87,7 @@ def test_a_killed_catch_up_folds_no_event_twice(start: Start, url: str) -> None:
         with open_ledger(url) as metering:
             assert count_and_sum(metering) == (9_999, 9_999 * VALUE), f"moment {moment}"
             assert len(metering.events("tokens", customer="acme", limit=10_000)) == 10_000
-    assert killed >= KILL_COUNT / 2
+    assert killed > KILL_COUNT / 2
     assert projected_and_replayed_totals(url) == ((9_999, 9_999 * VALUE),) * 2
 
 
