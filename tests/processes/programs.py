@@ -145,31 +145,42 @@ def close(url: str, days: str) -> None:
                 print_line(day, closed.position, closed.quantity)
 
 
-def catch_up(url: str, page_size: str) -> None:
+def catch_up(url: str, page_size: str, max_pages: str = "") -> None:
     """Wait for a line of input, then bring the read models up to date in small pages; print each position."""
     with open_ledger(url) as metering:
         print_line("ready")
         sys.stdin.readline()
-
-        def print_progress(progress: Progress) -> None:
-            print_line(progress.position)
-
-        print_line(Projector(metering._ledger, metering._read_models, int(page_size)).catch_up(print_progress))  # pyright: ignore
+        projector = Projector(metering._ledger, metering._read_models, int(page_size))  # pyright: ignore
+        print_line(projector.catch_up(progress_printer(max_pages)))
 
 
-def rebuild(url: str, page_size: str, pause_seconds: str = "0") -> None:
+def rebuild(url: str, page_size: str, max_pages: str = "", pause_seconds: str = "0") -> None:
     """Wait for a line of input, then build a candidate with the formula count in small pages; print each position."""
     with open_ledger(url) as metering:
         print_line("ready")
         sys.stdin.readline()
-
-        def print_progress(progress: Progress) -> None:
-            print_line(progress.position)
-            time.sleep(float(pause_seconds))
-
         generations = Generations(metering._ledger, metering._read_models)  # pyright: ignore
         with suppress(LedgerUnavailable):
+            print_progress = progress_printer(max_pages, float(pause_seconds))
             generations.rebuild({"tokens": {"formula": "count"}}, print_progress, int(page_size))
+
+
+def progress_printer(max_pages: str, pause_seconds: float = 0) -> Callable[[Progress], None]:
+    """Return a callback that prints each position. After `max_pages` it waits until the standard input ends.
+
+    A program that waits is killed at a moment before its end, however fast it is.
+    """
+    pages = 0
+
+    def print_progress(progress: Progress) -> None:
+        nonlocal pages
+        print_line(progress.position)
+        time.sleep(pause_seconds)
+        pages += 1
+        if str(pages) == max_pages:
+            sys.stdin.read()
+
+    return print_progress
 
 
 def project(url: str) -> None:

@@ -111,7 +111,7 @@ def test_a_rebuild_resumes_after_a_server_crash(start: Start, server: Server, mo
     url = server.database.fresh_url()
     with record_batches(url) as metering:
         before = count_and_sum(metering)
-    process = start("rebuild", url, PAGE, 0.005)
+    process = start("rebuild", url, PAGE, "", 0.005)
     start_together(process)
     assert process.stdout is not None
     for _ in range(rng.randrange(1, 40)):
