@@ -3,6 +3,7 @@
 Only the names in `__all__` are public. The modules they are defined in may change.
 """
 
+from ..domain.acceptance_policy import AcceptancePolicy
 from ..domain.access_key import Scope
 from ..domain.approval_policy import ChangeKind
 from ..domain.authorship import Author
@@ -102,7 +103,6 @@ from ..domain.event_time_window import EventTimeWindow
 from ..domain.formulas import Formula
 from ..domain.meter_event import Cancellation, Revocation
 from ..domain.meter_event_input import MeterEventInput
-from ..domain.policy import AcceptancePolicy
 from ..domain.proposal import ProposalStatus
 from ..domain.proposed_changes import (
     CancellationProposal,

@@ -9,7 +9,7 @@ from functools import partial, wraps
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
-from ..domain.policy import AcceptancePolicy
+from ..domain.acceptance_policy import AcceptancePolicy
 from .clock import utc_now
 from .metering import Metering
 from .storage.postgres.settings import PostgresSettings

@@ -9,10 +9,10 @@ from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 
+from ..domain.acceptance_policy import AcceptancePolicy
 from ..domain.authorship import Author, acting_as
 from ..domain.meter_event import Cancellation, Revocation
 from ..domain.meter_event_input import MeterEventInput
-from ..domain.policy import AcceptancePolicy
 from ..projections.projector import Progress
 from .access_log import LoggedCustomers, log_queries
 from .clock import utc_now

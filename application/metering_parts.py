@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from ..domain.policy import AcceptancePolicy
+from ..domain.acceptance_policy import AcceptancePolicy
 from ..projections.projector import Projector, reset_if_other_ledger
 from .approvals.gate import ApprovalGate
 from .archive.archived_events import connect_archive

@@ -3,6 +3,7 @@
 The domain does no I/O, reads no clock and generates no ids. Times and ids are arguments.
 """
 
+from .acceptance_policy import AcceptancePolicy
 from .access_key import AccessKey, Scope
 from .billing_cycle import BillingCycle
 from .calendar import CalendarWindow
@@ -14,7 +15,6 @@ from .formulas import Formula
 from .meter import Meter
 from .meter_event import Cancellation, MeterEvent, Revocation
 from .meter_event_input import MeterEventInput
-from .policy import AcceptancePolicy
 from .rules import Rules
 
 __all__ = [

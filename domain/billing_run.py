@@ -9,10 +9,10 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .acceptance_policy import AcceptancePolicy
 from .aggregate import Aggregate
 from .decimals import EXACT_CONTEXT, PlainDecimal
 from .errors import InvalidTimeRange
-from .policy import AcceptancePolicy
 from .timestamps import ensure_time_range
 
 STREAM_PREFIX = "run/"

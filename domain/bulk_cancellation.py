@@ -10,9 +10,9 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .acceptance_policy import AcceptancePolicy
 from .aggregate import Aggregate
 from .authorship import AcceptedUnder
-from .policy import AcceptancePolicy
 
 STREAM_PREFIX = "cancellation/"
 

@@ -7,8 +7,8 @@ therefore rejected as a dimension soon.
 from collections import OrderedDict
 from typing import Protocol
 
+from .acceptance_policy import AcceptancePolicy
 from .errors import TooManyCombinations
-from .policy import AcceptancePolicy
 from .rules import DimensionValues
 from .timestamps import from_microseconds, to_iso
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from eventsourcing.domain import TAggregate
 from pydantic import Field
 
+from .acceptance_policy import AcceptancePolicy
 from .aggregate import Aggregate
 from .authorship import authorship
 from .closed_bounds import check_overlap, fit_counted_range
@@ -26,7 +27,6 @@ from .errors import (
     PeriodSettled,
     SettlementExists,
 )
-from .policy import AcceptancePolicy
 from .rules import Rules
 from .text import abbreviated_repr
 from .timestamps import ensure_time_range

@@ -6,12 +6,12 @@ An event that one of these meters can't read is rejected: stored, it would be mi
 from collections.abc import Sequence
 from datetime import datetime
 
+from .acceptance_policy import AcceptancePolicy
 from .combinations import DimensionCombinations, PendingCombinations
 from .errors import TallybookError
 from .meter import EventAcceptor, Meter
 from .meter_event import MeterEventData
 from .meter_event_input import MeterEventInput
-from .policy import AcceptancePolicy
 from .timestamps import to_microseconds
 
 

@@ -6,10 +6,10 @@ last pruning says where the state of every pruned event is.
 
 from datetime import datetime, timedelta
 
+from .acceptance_policy import AcceptancePolicy
 from .aggregate import Aggregate
 from .errors import InvalidParameter
 from .plain_types import plain_timedelta
-from .policy import AcceptancePolicy
 from .text import abbreviated_repr
 
 STREAM_PREFIX = "history/"

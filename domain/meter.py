@@ -11,13 +11,13 @@ from datetime import datetime
 
 from pydantic import Field
 
+from .acceptance_policy import AcceptancePolicy
 from .aggregate import Aggregate
 from .combinations import CombinationLimits, DimensionCombinations
 from .conditions import Payload
 from .errors import InvalidParameter, MeterInactive, MeterIsDerived, TallybookError
 from .meter_event import MeterEventData
 from .meter_event_input import MeterEventInput
-from .policy import AcceptancePolicy
 from .rules import DimensionValues, Rules
 from .schedule import ALWAYS, RulesSchedule, check_effective_from
 from .timestamps import ensure_utc, from_microseconds, to_microseconds

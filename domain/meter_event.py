@@ -9,11 +9,11 @@ from datetime import datetime
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
+from .acceptance_policy import AcceptancePolicy
 from .aggregate import Aggregate
 from .authorship import AcceptedUnder
 from .errors import InvalidCancellation
 from .meter_event_input import MeterEventInput
-from .policy import AcceptancePolicy
 from .timestamps import to_microseconds
 
 STREAM_PREFIX = "event/"

@@ -9,7 +9,7 @@ import msgspec
 from ..domain.counting import RevokedCancellation, UsageRecord, effective_usage
 from ..domain.totals import Totals
 from .buckets import HOUR_SECONDS, bucket_end
-from .changes import ChangeSpan
+from .change_span import ChangeSpan
 
 BucketKey = tuple[int, int, str]
 """Customer id, start and dimension values of a bucket."""

@@ -1,7 +1,7 @@
 """High-water marks of the time of recording, by which a time is resolved to the position of the events known then.
 
-An event may have an earlier time of recording than the one before it: clocks differ, and a program reads its clock
-before it waits for its turn to append. As of a time means as of the last position before the first event that was
+In a ledger that an early version wrote, an event may have an earlier time of recording than the one before it: now the
+store prevents that. As of a time means as of the last position before the first event that was
 recorded later, so what is recorded afterwards, at whatever time, doesn't change what was known then.
 docs/decisions/0037 has the reasons.
 """

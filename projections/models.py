@@ -16,7 +16,7 @@ from ..domain.rules import Rules
 from ..domain.schedule import ALWAYS, RulesPart, RulesSchedule
 from ..domain.totals import Totals
 from .blocks import BucketKey, UsageBlock
-from .changes import ChangeSpan
+from .change_span import ChangeSpan
 
 LedgerEvent = tuple[int, str, bytes]
 """Position, topic and state of a stored event."""

@@ -37,7 +37,7 @@ _WindowKey = tuple[str, DimensionValues, int]
 """Customer, dimension values and start of a window, in which one meter event counts."""
 
 
-class TotalsQuery(NamedTuple):
+class ReplayQuery(NamedTuple):
     """The totals of events named `event_name` under `rules`, of the event time windows that start in [start, end)."""
 
     event_name: str
@@ -83,7 +83,7 @@ class _RunningTotals:
 
 def replay_totals(
     ledger: BulkLedgerReader,
-    query: TotalsQuery,
+    query: ReplayQuery,
     *,
     page_size: int = PAGE_SIZE,
     workers: WorkerPoolProvider | None = None,
@@ -106,7 +106,7 @@ def replay_totals(
     return totals
 
 
-def count_page(events: Iterable[PositionedEvent], query: TotalsQuery, cancelled: Collection[int]) -> PageTotals:
+def count_page(events: Iterable[PositionedEvent], query: ReplayQuery, cancelled: Collection[int]) -> PageTotals:
     """Count one page without the events at the positions `cancelled`."""
     window = query.rules.event_time_window
     usage_rows = _usage_of(events, query, cancelled)
@@ -115,7 +115,7 @@ def count_page(events: Iterable[PositionedEvent], query: TotalsQuery, cancelled:
     return PageTotals({}, _newest_per_window(usage_rows, window, set()))
 
 
-def count_page_in_worker(page: RawPage, span: PageSpan, query: TotalsQuery, cancelled: Collection[int]) -> bytes:
+def count_page_in_worker(page: RawPage, span: PageSpan, query: ReplayQuery, cancelled: Collection[int]) -> bytes:
     """Return the encoded result of `count_page`; b"" if the main process must count the page from its rows."""
     ledger_page = LedgerPage(no_row_access, page, *span, span[1] - span[0])
     try:
@@ -159,7 +159,7 @@ class _WorkerResult(NamedTuple):
 
 
 def _pages_newest_first(
-    ledger: BulkLedgerReader, query: TotalsQuery, page_size: int, workers: WorkerPoolProvider | None
+    ledger: BulkLedgerReader, query: ReplayQuery, page_size: int, workers: WorkerPoolProvider | None
 ) -> Iterator[PageTotals]:
     """Yield the result of each page, the newest page first."""
     head, cancelled = ledger.head(), _CancelledPositions(page_size)
@@ -188,7 +188,7 @@ def _pages_newest_first(
                 raise ledger_gap_error(page.position + 1)
 
 
-def _usage_of(events: Iterable[PositionedEvent], query: TotalsQuery, cancelled: Collection[int]) -> Iterator[_UsageRow]:
+def _usage_of(events: Iterable[PositionedEvent], query: ReplayQuery, cancelled: Collection[int]) -> Iterator[_UsageRow]:
     """Yield the events of the query that are neither cancelled nor filtered.
 
     Other rules may apply to events outside of its range, so these aren't parsed.

@@ -11,7 +11,7 @@ from ..domain.rules import Rules
 from ..domain.totals import Totals
 from .blocks import BucketKey, UsageBlock
 from .buckets import bucket_end, bucket_sizes, cover_range
-from .changes import ChangeSpan
+from .change_span import ChangeSpan
 from .models import AsOf, Bucket, FoldedRules
 from .ports import ReadModelReader
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from eventsourcing.persistence import IntegrityError
 
+from ...domain.acceptance_policy import AcceptancePolicy
 from ...domain.errors import ArchiveInUse, ArchiveMismatch
 from ...domain.history_pruning import DEFAULT_KEEP, STREAM_PREFIX, HistoryPruning, require_keep
-from ...domain.policy import AcceptancePolicy
 from ...domain.timestamps import MIN_DATETIME, ensure_utc
 from ...projections.ports import ResettableReadModelStore
 from ..checkpoints.leaves import leaf_hashes

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from eventsourcing.persistence import IntegrityError
 
+from ...domain.acceptance_policy import AcceptancePolicy
 from ...domain.billing_run import BillingRun
 from ...domain.calendar import get_timezone
 from ...domain.errors import BillingRunInProgress
-from ...domain.policy import AcceptancePolicy
 from ...domain.schedule import bound_to_datetime
 from ...domain.timestamps import ensure_utc, from_microseconds
 from ...projections.models import AsOf

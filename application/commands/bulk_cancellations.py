@@ -7,13 +7,13 @@ from typing import Unpack, cast
 
 from eventsourcing.persistence import IntegrityError
 
+from ...domain.acceptance_policy import AcceptancePolicy
 from ...domain.aggregate import Aggregate
 from ...domain.approval_policy import ChangeKind
 from ...domain.bulk_cancellation import STREAM_PREFIX, BulkCancellation, BulkCancellationStatus
 from ...domain.calendar import get_timezone
 from ...domain.errors import CancellationNotFound
 from ...domain.meter_event import MeterEvent
-from ...domain.policy import AcceptancePolicy
 from ...domain.proposed_changes import CancellationProposal
 from ...domain.timestamps import MIN_DATETIME, ensure_utc
 from ...projections.models import AsOf

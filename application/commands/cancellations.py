@@ -6,9 +6,9 @@ from typing import TypeVar
 
 from eventsourcing.persistence import IntegrityError
 
+from ...domain.acceptance_policy import AcceptancePolicy
 from ...domain.errors import InvalidCancellation
 from ...domain.meter_event import Cancellation, MeterEvent, Revocation
-from ...domain.policy import AcceptancePolicy
 from ...domain.timestamps import ensure_utc
 from ..ledger.ledger import Ledger
 from ..validation import optional_note, require_event_name, require_text

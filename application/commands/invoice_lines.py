@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 
+from ...domain.acceptance_policy import AcceptancePolicy
 from ...domain.closed_period import ClosedPeriod
 from ...domain.customer_periods import CustomerPeriods, nothing_owed, period_not_closed
 from ...domain.errors import InvalidAsOf
-from ...domain.policy import AcceptancePolicy
 from ...domain.timestamps import ensure_utc, from_microseconds
 from ...projections.models import AsOf
 from ..adjustment_results import Adjustment

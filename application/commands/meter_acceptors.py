@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from ...domain.acceptance_policy import AcceptancePolicy
 from ...domain.authorship import AcceptedUnder
 from ...domain.combinations import DimensionCombinations
 from ...domain.derived_meters import acceptor_with_derived_meters
 from ...domain.errors import MeterNotFound
 from ...domain.meter import EventAcceptor, Meter
 from ...domain.meter_event import MeterEventData
-from ...domain.policy import AcceptancePolicy
 from ..ledger.ledger import Ledger
 from ..storage.ports import ConcurrentStreamUpdate
 

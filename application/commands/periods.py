@@ -6,10 +6,10 @@ from typing import Literal, cast, get_args
 
 from eventsourcing.persistence import IntegrityError
 
+from ...domain.acceptance_policy import AcceptancePolicy
 from ...domain.approval_policy import ChangeKind
 from ...domain.closed_period import ClosedPeriod
 from ...domain.errors import InvalidParameter, PeriodNotClosed
-from ...domain.policy import AcceptancePolicy
 from ...domain.text import abbreviated_repr
 from ...domain.timestamps import from_microseconds
 from ..approvals.gate import ApprovalGate

@@ -8,6 +8,7 @@ from typing import cast
 import msgspec
 from eventsourcing.persistence import IntegrityError
 
+from ...domain.acceptance_policy import AcceptancePolicy
 from ...domain.aggregate import Aggregate
 from ...domain.authorship import AcceptedUnder, Author, current_author
 from ...domain.combinations import DimensionCombinations
@@ -22,7 +23,6 @@ from ...domain.meter import Meter
 from ...domain.meter_event import MeterEventData
 from ...domain.meter_event_input import parse_meter_event
 from ...domain.plain_types import plain_text
-from ...domain.policy import AcceptancePolicy
 from ...domain.text import abbreviated_repr, is_storable
 from ...domain.timestamps import ensure_utc
 from ..ledger.known_events import KnownEvent, find_known_events, read_pruned_events

@@ -34,6 +34,7 @@ VARIABLES = frozenset(
         "QUERY_TIMEOUT_SECONDS",
         "KEEP_ALIVE_SECONDS",
         "DRAIN_TIMEOUT_SECONDS",
+        "RETENTION_INTERVAL_SECONDS",
         "PROJECTION",
         "POLICY",
         "POLICY__MAX_AGE",
@@ -71,7 +72,6 @@ VARIABLES = frozenset(
         "WEBHOOKS__MAX_RETRY_SECONDS",
         "WEBHOOKS__RETRY_WINDOW_SECONDS",
         "WEBHOOKS__LEADER_CHECK_INTERVAL_SECONDS",
-        "WEBHOOKS__PURGE_INTERVAL_SECONDS",
     )
 )
 """All variables. The settings of the server are repeated here, because a command must start without its packages."""

@@ -14,7 +14,7 @@ from ...domain.totals import Totals
 from ...projections.dimensions import Group
 from ...projections.projector import Projector
 from ...projections.range_totals import FEW_WINDOWS
-from ...projections.replay import TotalsQuery, replay_totals
+from ...projections.replay import ReplayQuery, replay_totals
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
 from ..result_lists import TotalList
@@ -100,7 +100,7 @@ class TotalQueries:
         by_customer: defaultdict[str, list[Totals]] = defaultdict(list)
         for part_start, part_end, (_, _, part_rules) in in_range:
             times = bound_to_datetime(part_start), bound_to_datetime(part_end)
-            query = TotalsQuery(meter.recorded_name, part_rules, *times)
+            query = ReplayQuery(meter.recorded_name, part_rules, *times)
             part_totals = replay_totals(
                 self._ledger, query, page_size=self._projector.page_size, workers=self._projector.workers
             )

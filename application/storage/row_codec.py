@@ -13,7 +13,7 @@ from ...domain.rules import Rules
 from ...domain.schedule import RulesPart
 from ...domain.totals import Totals
 from ...projections.blocks import BucketKey, UsageBlock, decode_block
-from ...projections.changes import ChangeSpan
+from ...projections.change_span import ChangeSpan
 from ...projections.models import Bucket, FoldedRules, PinnedMeter, PinnedRules, ProjectedMeter, RulesRevision
 from .ports import REBUILD_HINT, CorruptedReadModel
 from .text_cache import cache_by_text

@@ -17,7 +17,9 @@ def tallybook(tmp_path: Path) -> CommandLine:
 
 def test_creating_a_key_creates_a_ledger_and_prints_the_key(tallybook: CommandLine) -> None:
     """The JSON has all fields of the key on one level, and the key is authenticated by the ledger."""
-    created = tallybook.run_json("key", "create", "--scope", "admin", "--name", "Zoë", "--test", "--by", "ops@acme")
+    created = tallybook.run_json(
+        "key", "create", "--scope", "admin", "--name", "Zoë", "--test", "--on-behalf-of", "ops@acme"
+    )
     with Metering.open(tallybook.url) as metering:
         view = metering.access_keys.authenticate(created["key"])
     assert created.pop("key").startswith(f"sk_test_{view.id}_")
@@ -42,7 +44,7 @@ def test_a_key_records_and_reads_by_default(tallybook: CommandLine) -> None:
 
 def test_people_see_the_key_on_a_line_of_its_own(tallybook: CommandLine) -> None:
     """The key can be copied, and the next line says that it is shown only once."""
-    key, sentence, *lines = tallybook.lines("key", "create", "--name", "importer", "--by", "ops")
+    key, sentence, *lines = tallybook.lines("key", "create", "--name", "importer", "--on-behalf-of", "ops")
     with Metering.open(tallybook.url) as metering:
         assert metering.access_keys.authenticate(key).name == "importer"
     assert "shown only once" in sentence
@@ -54,7 +56,7 @@ def test_a_key_is_listed_and_revoked(tallybook: CommandLine) -> None:
     created = tallybook.run_json("key", "create", "--name", "importer")
     other = tallybook.run_json("key", "create")
     assert [key["id"] for key in tallybook.run_json("key", "list")] == [created["id"], other["id"]]
-    revoked = tallybook.run_json("key", "revoke", created["id"], "--reason", "left in a log", "--by", "ops")
+    revoked = tallybook.run_json("key", "revoke", created["id"], "--reason", "left in a log", "--on-behalf-of", "ops")
     assert (revoked["revoked_by"], revoked["reason"]) == (system_user(), "left in a log")
     assert tallybook.run_json("key", "revoke", created["id"], "--reason", "another") == revoked
     assert tallybook.run_json("key", "list")[0] == revoked

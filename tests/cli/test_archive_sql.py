@@ -93,11 +93,11 @@ def test_comments_stay_on_their_lines(tallybook: CommandLine) -> None:
 def test_errors(tallybook: CommandLine) -> None:
     assert tallybook.run_error("archive", "sql", "tokens", "--dialect", "oracle") == ("parameter_invalid", "dialect")
     assert tallybook.run_error("archive", "sql", "bytes")[0] == "no_meter"
-    assert tallybook.run_error("archive", "sql", "tokens", "--by", "region") == ("parameter_invalid", "group_by")
+    assert tallybook.run_error("archive", "sql", "tokens", "--group-by", "region") == ("parameter_invalid", "group_by")
     tallybook.run("explain", "tokens", "--dialect", "duckdb", status=2)
     tallybook.run("explain", "tokens", "--lines", status=2)
     tallybook.run("explain", "tokens", "--sql", "--csv", status=2)
-    tallybook.run("explain", "tokens", "--sql", "--lines", "--by", "model", status=2)
+    tallybook.run("explain", "tokens", "--sql", "--lines", "--group-by", "model", status=2)
 
 
 def test_the_totals_of_an_archive(tallybook: CommandLine) -> None:

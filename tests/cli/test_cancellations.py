@@ -30,7 +30,7 @@ def test_a_cancellation_is_revoked(tallybook: CommandLine) -> None:
     tallybook.run("cancel", "tokens", "r-10", "--reason", "test")
     assert total(tallybook) == "45"
     assert "A revocation needs a reason" in tallybook.run("cancel", "tokens", "r-10", "--revoke", status=2).stderr
-    (line,) = tallybook.lines("cancel", "tokens", "r-10", "--revoke", "--reason", "mistake", "--by", "ops")
+    (line,) = tallybook.lines("cancel", "tokens", "r-10", "--revoke", "--reason", "mistake", "--on-behalf-of", "ops")
     assert line.startswith("counted again: r-10 at ")
     assert line.endswith(f" by {system_user()} on behalf of ops: mistake")
     assert total(tallybook) == "55"
@@ -40,7 +40,7 @@ def test_a_cancellation_is_revoked(tallybook: CommandLine) -> None:
 def test_a_wrong_import_is_undone_and_the_corrected_file_imported(tallybook: CommandLine) -> None:
     """Two commands, each with a preview; undoing the undo brings the first total back."""
     wrong, right = tallybook.write("wrong.csv", WRONG), tallybook.write("right.csv", RIGHT)
-    run_id = tallybook.run_json("import", wrong, "--backfill", "--by", "ops")["run_id"]
+    run_id = tallybook.run_json("import", wrong, "--backfill", "--on-behalf-of", "ops")["run_id"]
     assert total(tallybook) == "55"
     (listed,) = tallybook.run_json("import", "--list")
     assert (listed["run_id"], listed["file"], listed["recorded"], listed["by"]) == (

@@ -50,9 +50,9 @@ TABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "rule change": (("rules", "change", "tokens", "--formula", "count"), "difference.differences"),
     "status": (("period", "status", *MONTH), "meters"),
     "summaries": (("summaries", "tokens", *MONTH), ""),
-    "total": (("total", "tokens", "+1-800", *MONTH, "--by", "region"), "groups"),
+    "total": (("total", "tokens", "+1-800", *MONTH, "--group-by", "region"), "groups"),
     "totals": (("totals", "tokens", *MONTH), ""),
-    "totals of groups": (("totals", "tokens", *MONTH, "--by", "region"), "groups"),
+    "totals of groups": (("totals", "tokens", *MONTH, "--group-by", "region"), "groups"),
     "verification": (("verify",), "tables"),
     "verification of a projection": (("projection", "verify"), "tables"),
 }

@@ -1,4 +1,4 @@
-"""Usage by dimension values: the options `--where`, `--without` and `--by`."""
+"""Usage by dimension values: the options `--where`, `--without` and `--group-by`."""
 
 import csv
 from datetime import datetime
@@ -82,14 +82,14 @@ def test_a_heading_names_the_selection(tallybook: CommandLine) -> None:
 
 def test_a_total_is_followed_by_its_groups(tallybook: CommandLine) -> None:
     """An absent optional dimension is a group of its own, null in JSON; the groups add up to the total."""
-    total = tallybook.run_json("total", *ACME, "--by", "model", "--by", "region")
+    total = tallybook.run_json("total", *ACME, "--group-by", "model", "--group-by", "region")
     assert [(group["dimensions"], group["value"]) for group in total["groups"]] == [
         ({"model": "large", "region": None}, "7"),
         ({"model": "large", "region": "eu"}, "1000"),
         ({"model": "small", "region": "eu"}, "100"),
         ({"model": "small", "region": "us"}, "250"),
     ]
-    assert tallybook.lines("total", *ACME, "--by", "model", "--by", "region") == [
+    assert tallybook.lines("total", *ACME, "--group-by", "model", "--group-by", "region") == [
         "tokens, acme, 2025-10 (UTC)",
         "  value (sum)     1,357",
         "  billable        1,357",
@@ -110,7 +110,7 @@ def test_a_total_is_followed_by_its_groups(tallybook: CommandLine) -> None:
 
 def test_totals_have_rows_of_groups_under_each_customer(tallybook: CommandLine) -> None:
     """The row of the customer's total comes first."""
-    assert tallybook.lines("totals", *ALL, "--by", "region", "--where", "model=small") == [
+    assert tallybook.lines("totals", *ALL, "--group-by", "region", "--where", "model=small") == [
         "tokens, all customers, 2025-10 (UTC), where model=small",
         "customer   region   value   billable   count   last",
         "───────────────────────────────────────────────────",
@@ -125,7 +125,7 @@ def test_totals_have_rows_of_groups_under_each_customer(tallybook: CommandLine) 
 
 def test_summaries_have_rows_of_groups_under_each_window(tallybook: CommandLine) -> None:
     """Each row has its bar."""
-    lines = tallybook.lines("summaries", *ACME, "--by", "model")
+    lines = tallybook.lines("summaries", *ACME, "--group-by", "model")
     assert [line.split("█")[0].split() for line in lines[3:]] == [
         ["2025-10-01", "(all)", "350", "2"],
         ["2025-10-01", "small", "350", "2"],
@@ -133,7 +133,7 @@ def test_summaries_have_rows_of_groups_under_each_window(tallybook: CommandLine)
         ["2025-10-03", "(all)", "1,007", "2"],
         ["2025-10-03", "large", "1,007", "2"],
     ]
-    first, *_ = tallybook.run_json("summaries", *ACME, "--by", "model")
+    first, *_ = tallybook.run_json("summaries", *ACME, "--group-by", "model")
     assert [group["dimensions"] for group in first["groups"]] == [{"model": "small"}]
 
 
@@ -151,7 +151,7 @@ def test_events_show_their_dimension_values_and_verdicts(tallybook: CommandLine)
 
 def test_an_explanation_has_dimension_values_and_groups(tallybook: CommandLine) -> None:
     """The groups follow the arithmetic of the total."""
-    explain = ("explain", "tokens", "zeta", *OCTOBER, "--by", "model")
+    explain = ("explain", "tokens", "zeta", *OCTOBER, "--group-by", "model")
     lines = tallybook.lines(*explain)
     assert lines[1].split() == [
         "occurred", "at", "identifier", "model", "region", "value", "contribution", "verdict",
@@ -208,7 +208,7 @@ def test_events_under_different_rules_have_all_dimensions_and_their_revision(tal
 def test_a_closed_period_has_frozen_groups(tallybook: CommandLine) -> None:
     """Closing again prints the first groups, whatever keys are given."""
     close = ("period", "close", "tokens", "acme", *OCTOBER)
-    period = tallybook.run_json(*close, "--by", "model")["period"]
+    period = tallybook.run_json(*close, "--group-by", "model")["period"]
     assert [(group["dimensions"], group["quantity"]) for group in period["groups"]] == [
         ({"model": "large"}, "1007"), ({"model": "small"}, "350"),
     ]  # fmt: skip
@@ -231,20 +231,20 @@ def test_a_closed_period_has_frozen_groups(tallybook: CommandLine) -> None:
 def test_a_billing_run_freezes_the_groups_of_each_customer(tallybook: CommandLine) -> None:
     """A period that was closed before without groups has only its total."""
     tallybook.run("period", "close", "tokens", "acme", *OCTOBER)
-    tallybook.run("period", "run", "tokens", *OCTOBER, "--by", "region")
+    tallybook.run("period", "run", "tokens", *OCTOBER, "--group-by", "region")
     assert [line.split()[:6] for line in tallybook.lines("period", "list", "tokens")[2:]] == [
         ["acme", "2025-10", "(all)", "1,357", "1,357", "4"],
         ["zeta", "2025-10", "(all)", "33", "33", "1"],
         ["zeta", "2025-10", "(none)", "33", "33", "1"],
     ]
-    assert tallybook.run_error("period", "run", *OCTOBER, "--by", "colour") == ("parameter_invalid", "group_by")
+    assert tallybook.run_error("period", "run", *OCTOBER, "--group-by", "colour") == ("parameter_invalid", "group_by")
 
 
 def test_adjustments_are_divided_and_selected(tallybook: CommandLine) -> None:
     """The frozen quantity is that of the selected usage; each event has its dimension values."""
     tallybook.run("period", "close", "tokens", "acme", *OCTOBER)
     record_late(tallybook)
-    lines = tallybook.lines("period", "adjustments", "tokens", "--by", "model", "--events")
+    lines = tallybook.lines("period", "adjustments", "tokens", "--group-by", "model", "--events")
     assert [line.split() for line in lines[2:5]] == [
         ["acme", "2025-10", "(all)", "1,357", "1,407", "+50", "+50", "0"],
         ["acme", "2025-10", "large", "1,007", "1,007", "0", "0", "-"],
@@ -253,7 +253,7 @@ def test_adjustments_are_divided_and_selected(tallybook: CommandLine) -> None:
     assert lines[-1].split()[2:] == ["late", "small", "eu", "50", "+50", "not", "recorded", "counted"]
     selected = ("period", "adjustments", "tokens", "--where", "model=small")
     assert tallybook.lines(*selected)[2].split()[2:5] == ["350", "400", "+50"]
-    (adjustment,) = tallybook.run_json(*selected, "--by", "region", "--where", "region=eu")
+    (adjustment,) = tallybook.run_json(*selected, "--group-by", "region", "--where", "region=eu")
     (group,) = adjustment["groups"]
     assert (group["dimensions"], group["quantity"], group["difference"]) == ({"region": "eu"}, "150", "50")
     assert (group["billable"], group["billable_difference"]) == ("150", "50")
@@ -264,22 +264,22 @@ def test_a_generation_is_compared_by_dimension_values(tallybook: CommandLine) ->
     """Meters without the dimension are left out."""
     tallybook.run("meter", "configure", "calls")
     tallybook.run("rules", "change", "tokens", "--formula", "max")
-    difference = tallybook.run_json("projection", "diff", 2, "--by", "model")
+    difference = tallybook.run_json("projection", "diff", 2, "--group-by", "model")
     assert [meter["event_name"] for meter in difference["meters"]] == ["tokens"]
     assert [(row["dimensions"], row["difference"]) for row in difference["differences"]] == [
         ({"model": "small"}, "-100"), ({"model": "large"}, "-7"),
     ]  # fmt: skip
-    lines = tallybook.lines("projection", "diff", 2, "--by", "region", "--where", "model=small")
+    lines = tallybook.lines("projection", "diff", 2, "--group-by", "region", "--where", "model=small")
     assert lines[0].endswith(", where model=small")
     assert lines[-1] == "No total differs."
-    assert tallybook.run_error("projection", "diff", 2, "--by", "modle") == ("parameter_invalid", "group_by")
+    assert tallybook.run_error("projection", "diff", 2, "--group-by", "modle") == ("parameter_invalid", "group_by")
 
 
 def test_a_dimension_may_have_the_name_of_a_column(tallybook: CommandLine) -> None:
     """Its column is named differently, and its text is escaped."""
     tallybook.run("meter", "configure", "seats", "--formula", "count", "--value-key", "n", "--dimension-key", "value")
     tallybook.run("record", "seats", "stripe_customer_id=a", "value=1\x1b")
-    head, _, total, group, _ = tallybook.lines("totals", "seats", "--by", "value")[1:]
+    head, _, total, group, _ = tallybook.lines("totals", "seats", "--group-by", "value")[1:]
     assert head.split() == ["customer", "dimension", "value", "value", "billable", "count", "last"]
     assert (total.split()[1], group.split()[1]) == ("(all)", r"1\x1b")
 
@@ -287,12 +287,12 @@ def test_a_dimension_may_have_the_name_of_a_column(tallybook: CommandLine) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("total", *ALL, "--by", "modle"), "--by names 'modle', which is no dimension"),
-        (("totals", *ALL, "--by", "model", "--by", "model"), "--by must name different dimensions"),
+        (("total", *ALL, "--group-by", "modle"), "--group-by names 'modle', which is no dimension"),
+        (("totals", *ALL, "--group-by", "model", "--group-by", "model"), "--group-by must name different dimensions"),
         (("summaries", *ALL, "--where", "modle=small"), "--where or --without names 'modle'"),
         (("events", *ALL, "--without", "modle"), "--where or --without names 'modle'"),
-        (("explain", *ALL, "--by", "modle"), "--by names 'modle'"),
-        (("period", "close", "tokens", "acme", *OCTOBER, "--by", "modle"), "--by names 'modle'"),
+        (("explain", *ALL, "--group-by", "modle"), "--group-by names 'modle'"),
+        (("period", "close", "tokens", "acme", *OCTOBER, "--group-by", "modle"), "--group-by names 'modle'"),
         (("period", "adjustments", "tokens", "--where", "modle=1"), "--where or --without names 'modle'"),
     ],
 )
@@ -311,7 +311,7 @@ def test_an_unknown_dimension_is_an_error_of_its_option(
     [
         ("total", *ALL, "--where", "region"),
         ("events", *ALL, "--where", "=eu"),
-        ("explain", *ALL, "--csv", "--by", "model"),
+        ("explain", *ALL, "--csv", "--group-by", "model"),
     ],
 )
 def test_impossible_options_are_a_usage_error(tallybook: CommandLine, arguments: tuple[str, ...]) -> None:

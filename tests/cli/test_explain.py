@@ -28,7 +28,7 @@ ACME = ("explain", "tokens", "acme", *OCTOBER)
 def tallybook(tmp_path: Path) -> CommandLine:
     """Return a ledger in which one of acme's three meter events of October is cancelled."""
     line = october_ledger(tmp_path)
-    line.run("cancel", "tokens", "req-2", "--reason", "bytes, not tokens", "--by", "ops")
+    line.run("cancel", "tokens", "req-2", "--reason", "bytes, not tokens", "--on-behalf-of", "ops")
     return line
 
 
@@ -211,7 +211,7 @@ def test_a_long_explanation_is_complete(tallybook: CommandLine) -> None:
                 for number in range(1_500)
             ]
         )
-    tallybook.run("cancel", "tokens", "more-1480", "--reason", "bytes, not tokens", "--by", "ops")
+    tallybook.run("cancel", "tokens", "more-1480", "--reason", "bytes, not tokens", "--on-behalf-of", "ops")
     tallybook.environment["COLUMNS"] = "160"
     lines = tallybook.lines(*ACME)
     assert len(lines) == 1_509

@@ -15,8 +15,19 @@ def tallybook(tmp_path: Path) -> CommandLine:
     line = october_ledger(tmp_path)
     line.environment["COLUMNS"] = "200"
     line.run("period", "close", "tokens", "acme", *OCTOBER)
-    line.run("cancel", "tokens", "req-2", "--reason", "bytes, not tokens", "--by", "ops")
-    line.run("rules", "change", "tokens", "--formula", "max", "--reason", "new contract", "--by", "finance", "--yes")
+    line.run("cancel", "tokens", "req-2", "--reason", "bytes, not tokens", "--on-behalf-of", "ops")
+    line.run(
+        "rules",
+        "change",
+        "tokens",
+        "--formula",
+        "max",
+        "--reason",
+        "new contract",
+        "--on-behalf-of",
+        "finance",
+        "--yes",
+    )
     return line
 
 
@@ -37,12 +48,12 @@ def test_filters_and_pages(tallybook: CommandLine) -> None:
     def shown(*arguments: object) -> list[str]:
         return [entry["event"] for entry in tallybook.run_json("history", *arguments)["entries"]]
 
-    assert shown("--by", "ops") == ["EventCancelled"]
+    assert shown("--author", "ops") == ["EventCancelled"]
     assert shown("--event", "req-2") == ["UsageRecorded", "EventCancelled"]
     assert shown("--meter", "tokens", "--customer", "acme", *OCTOBER) == ["PeriodClosed"]
     assert shown("--meter", "tokens", "--customer", "acme", "--period", "2025-09") == []
     assert shown("--recorded-until", "2025-12-01") == ["Configured"]
     assert shown("--usage", "--until", 3) == ["Configured", "UsageRecorded", "UsageRecorded"]
     assert tallybook.lines("history", "-n", 1)[-1] == "There is more: continue with --after 1."
-    assert tallybook.lines("history", "--by", "nobody") == ["No event matches."]
+    assert tallybook.lines("history", "--author", "nobody") == ["No event matches."]
     assert tallybook.run_error("history", "--meter", "nothing") == ("no_meter", "event_name")

@@ -80,7 +80,7 @@ def test_optional_dimensions_and_texts_are_imported(tallybook: CommandLine) -> N
     )
     for path in (without, teams, numbers):
         assert tallybook.run_json("import", path, "--event-name", "users", "--backfill")["rejected"] == 0
-    total = tallybook.run_json("total", "users", "acme", "--period", "2024", "--by", "team")
+    total = tallybook.run_json("total", "users", "acme", "--period", "2024", "--group-by", "team")
     assert (total["value"], total["count"]) == ("3", 5)
     assert [group["value"] for group in total["groups"]] == ["2", "1"]
 

@@ -59,7 +59,7 @@ def test_jobs_are_seen_paused_and_taken_over(tallybook: CommandLine, tmp_path: P
     other = start(tallybook, **archive)
     for name in ("archive", "projection"):
         wait_until(partial(is_run_by_another, tallybook, name, str(exported["runner"])))
-    assert tallybook.lines("jobs", "pause", "archive", "--by", "ann") == ["paused: archive"]
+    assert tallybook.lines("jobs", "pause", "archive", "--on-behalf-of", "ann") == ["paused: archive"]
     wait_until(lambda: job(tallybook, "archive")["status"] == "paused")
     shown = tallybook.run("jobs").stdout
     assert "on behalf of ann" in " ".join(shown.split())

@@ -34,10 +34,10 @@ COMMANDS = {
     "rules": ("rules", "change", "t", "--formula", "last"),
     "verify": ("verify",),
     "keys": ("key", "list"),
-    "groups of a total": ("total", "d", *MARCH, "--by", "model", "--by", "region of the customer"),
-    "groups of totals": ("totals", "d", *MARCH, "--by", "region of the customer"),
-    "groups of summaries": ("summaries", "d", *MARCH, "--by", "model"),
-    "dimensions": ("explain", "d", *MARCH, "--by", "model"),
+    "groups of a total": ("total", "d", *MARCH, "--group-by", "model", "--group-by", "region of the customer"),
+    "groups of totals": ("totals", "d", *MARCH, "--group-by", "region of the customer"),
+    "groups of summaries": ("summaries", "d", *MARCH, "--group-by", "model"),
+    "dimensions": ("explain", "d", *MARCH, "--group-by", "model"),
 }
 
 
@@ -63,7 +63,7 @@ def tallybook(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
             metering.record("d", payload, identifier=f"request-{number}", timestamp=at)
     line.run("period", "close", "t", "a customer with a long name", *MARCH)
     cancelled = "request-a customer with a long name-1-of-the-day"
-    line.run("cancel", "t", cancelled, "--any-age", "--reason", "bytes, not tokens, as usual", "--by", "ops")
+    line.run("cancel", "t", cancelled, "--any-age", "--reason", "bytes, not tokens, as usual", "--on-behalf-of", "ops")
     return line
 
 

@@ -26,7 +26,7 @@ def test_a_run_closes_each_customer_and_its_totals_add_up(tallybook: CommandLine
         "tokens           2      3,027      3,027        4              4        1      0            0",
         "tokens: the closings add up to the usage, 3,027",
     ]
-    assert tallybook.lines("period", "run", *OCTOBER, "--requester", "finance") == [
+    assert tallybook.lines("period", "run", *OCTOBER, "--on-behalf-of", "finance") == [
         "billing run 1, 2025-10 is closed, from the events up to position 7",
         *table,
     ]

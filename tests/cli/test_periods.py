@@ -19,7 +19,7 @@ def tallybook(tmp_path: Path) -> CommandLine:
 def record_corrections(tallybook: CommandLine) -> None:
     """Close October for all customers, then cancel one of acme's meter events and record a late one."""
     tallybook.run("period", "run", "tokens", *OCTOBER)
-    tallybook.run("cancel", "tokens", "req-2", "--reason", "bytes, not tokens", "--by", "ops")
+    tallybook.run("cancel", "tokens", "req-2", "--reason", "bytes, not tokens", "--on-behalf-of", "ops")
     record_tokens(tallybook, "req-6", "acme", "30", "2025-10-31T23:59:00")
 
 
@@ -141,7 +141,9 @@ def test_a_rule_change_causes_no_adjustment_of_a_closed_period(tallybook: Comman
 def test_a_reopened_period_is_closed_again_and_its_first_total_stays(tallybook: CommandLine) -> None:
     """The list has both closings, with author and reason of the reopening."""
     record_corrections(tallybook)
-    lines = tallybook.lines("period", "reopen", "tokens", "acme", *OCTOBER, "--reason", "wrong unit", "--by", "ops")
+    lines = tallybook.lines(
+        "period", "reopen", "tokens", "acme", *OCTOBER, "--reason", "wrong unit", "--on-behalf-of", "ops"
+    )
     assert lines[0] == f"tokens, acme, 2025-10 is reopened by {system_user()} on behalf of ops: wrong unit"
     assert lines[1].endswith(" was 3,020; it stays in the ledger.")
     listed = tallybook.lines("period", "list", "tokens")

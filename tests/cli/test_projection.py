@@ -160,7 +160,7 @@ def test_promoting_different_rules_needs_a_reason_and_prints_the_active_rules(ta
     build_candidate(tallybook, formula="last", event_time_window="day")
     assert tallybook.lines("projection", "status")[-1].endswith("tokens: formula last, window day")
     assert tallybook.run_error("projection", "promote", 2) == ("parameter_invalid", "reason")
-    assert tallybook.lines("projection", "promote", 2, "--reason", "seats, not calls", "--by", "ops") == [
+    assert tallybook.lines("projection", "promote", 2, "--reason", "seats, not calls", "--on-behalf-of", "ops") == [
         "Generation 2 is live.",
         "tokens is now counted by last per day (keys: customer, tokens), rules revision 2.",
         "Closed periods are unchanged.",

@@ -19,7 +19,7 @@ def tallybook(tmp_path: Path) -> CommandLine:
 def test_the_difference_is_shown_before_the_rules_change(tallybook: CommandLine) -> None:
     """The output has the totals before and after, their digest, and the next commands, quoted for a shell."""
     digest = tallybook.run_json(*SEATS)["difference"]["digest"]
-    assert tallybook.lines(*SEATS, "--reason", "seats, not calls", "--by", "ops") == [
+    assert tallybook.lines(*SEATS, "--reason", "seats, not calls", "--on-behalf-of", "ops") == [
         "tokens counted by last per day (keys: customer, tokens), in generation 2, up to position 6",
         "meter    changed customers   before   after   difference",
         "────────────────────────────────────────────────────────",
@@ -32,9 +32,9 @@ def test_the_difference_is_shown_before_the_rules_change(tallybook: CommandLine)
         f"  digest          {digest}",
         "",
         "Nothing is changed yet.",
-        "  tallybook projection diff 2                                           show what it would change",
-        "  tallybook projection promote 2 --reason 'seats, not calls' --by ops   make it live",
-        "  tallybook projection drop 2                                           delete it",
+        "  tallybook projection diff 2                                                     show what it would change",
+        "  tallybook projection promote 2 --reason 'seats, not calls' --on-behalf-of ops   make it live",
+        "  tallybook projection drop 2                                                     delete it",
     ]
     assert tallybook.run_json("meter", "show", "tokens")["revision"] == 1
     assert tallybook.run_json("total", "tokens", "acme", *OCTOBER)["value"] == "3020"
@@ -60,7 +60,7 @@ def test_a_candidate_is_built_once(tallybook: CommandLine) -> None:
 
 def test_with_yes_the_rules_are_put_in_force(tallybook: CommandLine) -> None:
     """Past usage is counted under the new rules; one JSON document has the candidate, difference and promotion."""
-    change = tallybook.run_json(*SEATS, "--reason", "seats, not calls", "--by", "ops", "--yes")
+    change = tallybook.run_json(*SEATS, "--reason", "seats, not calls", "--on-behalf-of", "ops", "--yes")
     assert change["event_name"] == "tokens"
     assert change["rules"] == {
         "formula": "last",

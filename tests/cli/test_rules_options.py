@@ -79,7 +79,7 @@ def test_rules_are_changed_and_removed_one_by_one(tallybook: CommandLine) -> Non
     total = tallybook.run_json("total", "storage", "acme")
     assert (total["value"], total["billable"]) == ("3", "3")
     tallybook.run(*CHANGE, "--no-filter", "--optional-dimension-key", "region")
-    total = tallybook.run_json("total", "storage", "acme", "--by", "region")
+    total = tallybook.run_json("total", "storage", "acme", "--group-by", "region")
     assert (total["value"], total["billable"], len(total["groups"])) == ("5.5", "6", 2)
     tallybook.run(*CHANGE, "--no-rounding", "--no-optional-dimension-keys")
     assert tallybook.run_json("total", "storage", "acme")["billable"] == "5.5"

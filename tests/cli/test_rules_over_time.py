@@ -103,8 +103,8 @@ def test_a_selected_difference_has_no_digest(tallybook: CommandLine) -> None:
     with Metering.open(tallybook.url) as metering:
         metering.meters.configure("calls", dimension_keys=("region",))
     tallybook.run("rules", "change", "calls", "--formula", "count")
-    assert tallybook.run_json("projection", "diff", 2, "--by", "region")["digest"] is None
-    assert "digest" not in tallybook.run("projection", "diff", 2, "--by", "region").stdout
+    assert tallybook.run_json("projection", "diff", 2, "--group-by", "region")["digest"] is None
+    assert "digest" not in tallybook.run("projection", "diff", 2, "--group-by", "region").stdout
 
 
 def test_a_range_across_a_change_is_rejected_with_the_time(tallybook: CommandLine) -> None:

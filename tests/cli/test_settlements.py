@@ -25,7 +25,7 @@ def tallybook(tmp_path: Path) -> CommandLine:
 
 def test_an_adjustment_is_settled_by_a_document(tallybook: CommandLine) -> None:
     """It is shown with what was invoiced, and the same command again changes nothing."""
-    settle = ("period", "settle", "tokens", "acme", *OCTOBER, "--document", "INV-7", "--requester", "finance")
+    settle = ("period", "settle", "tokens", "acme", *OCTOBER, "--document", "INV-7", "--on-behalf-of", "finance")
     author = f"{system_user()} on behalf of finance"
     for _ in range(2):
         assert tallybook.lines(*settle) == [

@@ -82,7 +82,7 @@ def test_an_unparseable_time_is_a_usage_error(tallybook: CommandLine) -> None:
 def test_a_cancellation_keeps_its_reason_and_is_returned_again(tallybook: CommandLine) -> None:
     """Cancelling twice is one cancellation: the second call returns the first result."""
     tallybook.run("record", "tokens", "customer=acme", "tokens=25", "--identifier", "req-1")
-    first = tallybook.run_json("cancel", "tokens", "req-1", "--reason", "a test", "--by", "ops")
+    first = tallybook.run_json("cancel", "tokens", "req-1", "--reason", "a test", "--on-behalf-of", "ops")
     assert (first["identifier"], first["reason"], first["by"]) == ("req-1", "a test", system_user())
     assert tallybook.run_json("cancel", "tokens", "req-1", "--reason", "another") == first
     assert tallybook.run_json("total", "tokens", "acme")["count"] == 0

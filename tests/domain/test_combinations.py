@@ -5,12 +5,12 @@ from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from tallybook.domain.acceptance_policy import AcceptancePolicy
 from tallybook.domain.combinations import DimensionCombinations
 from tallybook.domain.errors import TooManyCombinations
 from tallybook.domain.formulas import Formula
 from tallybook.domain.meter import Meter
 from tallybook.domain.meter_event_input import MeterEventInput
-from tallybook.domain.policy import AcceptancePolicy
 from tallybook.domain.rules import Rules
 
 NOON = datetime(2026, 11, 10, 12, tzinfo=UTC)

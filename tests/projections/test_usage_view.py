@@ -11,7 +11,7 @@ from tallybook.domain.counting import UsageRecord
 from tallybook.domain.totals import Totals
 from tallybook.projections.blocks import BucketKey, UsageBlock
 from tallybook.projections.buckets import DAY_SECONDS, bucket_end
-from tallybook.projections.changes import ChangeSpan
+from tallybook.projections.change_span import ChangeSpan
 from tallybook.projections.models import AsOf, Bucket
 from tallybook.projections.usage_source import StoredParts
 from tallybook.projections.usage_view import UsageView, ViewPart

@@ -8,7 +8,7 @@ import typer
 
 from ..formatting import format_requester, format_time
 from .option_groups import TableOptions, with_option_groups
-from .options import DEFAULT_LEDGER, ByOption, JsonOption, LedgerOption
+from .options import DEFAULT_LEDGER, JsonOption, LedgerOption, OnBehalfOfOption
 from .session import open_ledger
 from .tables import fields, table
 from .terminal import say
@@ -83,7 +83,7 @@ def create(
     name: NameOption = "",
     test: TestOption = False,
     customers: CustomersOption = None,
-    by: ByOption = None,
+    by: OnBehalfOfOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
@@ -112,7 +112,7 @@ def list_keys(*, ledger: LedgerOption = DEFAULT_LEDGER, output: TableOptions) ->
 def revoke(
     key_id: KeyIdArgument,
     reason: ReasonOption = None,
-    by: ByOption = None,
+    by: OnBehalfOfOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..formatting import format_count, format_number, format_time
-from .options import DEFAULT_LEDGER, ByOption, DestinationArgument, JsonOption, LedgerOption
+from .options import DEFAULT_LEDGER, DestinationArgument, JsonOption, LedgerOption, OnBehalfOfOption
 from .session import interruptible, open_for_query, open_ledger
 from .terminal import progress_bar, say
 
@@ -41,7 +41,7 @@ def prune(
     keep: KeepOption = "400d",
     dry_run: DryRunOption = False,
     compact: CompactOption = False,
-    by: ByOption = None,
+    by: OnBehalfOfOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:

@@ -12,10 +12,10 @@ from .option_groups import DimensionOptions, SelectedTimeOptions, TableOptions, 
 from .options import (
     DEFAULT_LEDGER,
     AnyAgeOption,
-    ByOption,
     JsonOption,
     LedgerOption,
     MeterArgument,
+    OnBehalfOfOption,
 )
 from .session import Session, interruptible, open_ledger
 from .terminal import progress_bar
@@ -85,7 +85,7 @@ def cancel_many(
     recording: RecordingOptions,
     dimensions: DimensionOptions,
     reason: ReasonOption = None,
-    by: ByOption = None,
+    by: OnBehalfOfOption = None,
     digest: DigestOption = None,
     any_age: AnyAgeOption = False,
     limit: LimitOption = 50,
@@ -142,7 +142,7 @@ def resume(
 def revoke(
     cancellation_id: CancellationArgument,
     reason: RequiredReasonOption,
-    by: ByOption = None,
+    by: OnBehalfOfOption = None,
     any_age: AnyAgeOption = False,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,

@@ -12,7 +12,7 @@ from ...archive.results import ArchiveComparison, TotalDifference
 from ...billing_results import BillingRunResult, BillingRunView, MeterPeriodStatus, PeriodStatus
 from ...cancellation_views import BulkCancellationView, CancellationPreview, CancellationPreviewRow
 from ...checkpoints.checkpoint import Checkpoint
-from ...commands.close_period import PeriodClosing
+from ...commands.period_closing import PeriodClosing
 from ...history_results import HistoryEntry, HistoryPage
 from ...import_views import ImportRunView
 from ...invoice_results import PeriodPreview

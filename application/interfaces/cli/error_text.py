@@ -23,7 +23,7 @@ _EXAMPLES = {
 _OPTIONS = {
     "allow_empty": "--allow-empty",
     "as_of": "--as-of",
-    "by": "--by",
+    "by": "--on-behalf-of",
     "customer_column": "--customer-column",
     "customer_key": "--customer-key",
     "date_format": "--date-format",
@@ -39,7 +39,7 @@ _OPTIONS = {
     "filter": "--filter",
     "format": "--format",
     "formula": "--formula",
-    "group_by": "--by",
+    "group_by": "--group-by",
     "header_row": "--header-row",
     "keep": "--keep",
     "limit": "--limit",

@@ -105,7 +105,7 @@ def explain(
     """
     is_page, is_text = verdict is not None or offset or limit is not None, not (as_csv or as_json)
     if is_page and (as_sql or group_by):
-        raise typer.BadParameter("--verdict, --offset and --limit exclude --sql and --by.")
+        raise typer.BadParameter("--verdict, --offset and --limit exclude --sql and --group-by.")
     _check_options(
         as_csv=as_csv, as_json=as_json, as_sql=as_sql, lines=lines, dialect=dialect, has_groups=bool(group_by)
     )
@@ -165,8 +165,8 @@ def _check_options(
     for is_wrong, message in (
         (as_csv and as_json, "Use --csv or --json, not both."),
         (as_csv and as_sql, "Use --csv or --sql, not both."),
-        (as_csv and has_groups, "--csv prints meter events and no groups; leave out --by."),
-        (lines and has_groups, "--lines prints meter events and no groups; leave out --by."),
+        (as_csv and has_groups, "--csv prints meter events and no groups; leave out --group-by."),
+        (lines and has_groups, "--lines prints meter events and no groups; leave out --group-by."),
         ((dialect is not None or lines) and not as_sql, "--dialect and --lines need --sql."),
     ):
         if is_wrong:

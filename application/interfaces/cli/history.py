@@ -28,7 +28,8 @@ EventOption = Annotated[
 ]
 KeyOption = Annotated[str | None, typer.Option("--key", metavar="ID", help="An access key.")]
 AuthorOption = Annotated[
-    str | None, typer.Option("--by", metavar="NAME", help="Only what this author did, or what was done on its behalf.")
+    str | None,
+    typer.Option("--author", metavar="NAME", help="Only what this author did, or what was done on its behalf."),
 ]
 RecordedFromOption = Annotated[
     str | None, typer.Option(metavar="TIME", help="Recorded at this time or later: an ISO date or datetime.")

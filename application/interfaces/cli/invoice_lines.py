@@ -9,7 +9,7 @@ from ..formatting import format_count, format_difference, format_number
 from .columns import dimension_keys, dimension_titles, group_cells
 from .error_text import to_cli_text
 from .option_groups import ClosedPeriodOptions, TableOptions, with_option_groups
-from .options import DEFAULT_LEDGER, AsOfOption, LedgerOption, MetersArgument, RequesterOption
+from .options import DEFAULT_LEDGER, AsOfOption, LedgerOption, MetersArgument, OnBehalfOfOption
 from .periods import require_period
 from .session import open_for_query
 from .tables import table
@@ -38,7 +38,7 @@ def invoice_lines(
     customer: CustomerOption = None,
     time: ClosedPeriodOptions,
     settle: SettleOption = None,
-    requester: RequesterOption = None,
+    by: OnBehalfOfOption = None,
     as_of: AsOfOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
     output: TableOptions,
@@ -54,7 +54,7 @@ def invoice_lines(
     with open_for_query(ledger, output.as_json) as session:
         span, known = session.time_range(time, as_of)
         lines = session.metering.periods.invoice_lines(
-            span.start, span.end, meters=meters or None, customer=customer, as_of=known, settle=settle, by=requester
+            span.start, span.end, meters=meters or None, customer=customer, as_of=known, settle=settle, by=by
         )
         show = print_csv if output.as_csv else partial(show_invoice_lines, span)
         if settle is None:

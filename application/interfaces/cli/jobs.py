@@ -7,7 +7,7 @@ import typer
 
 from ..formatting import format_count, format_requester, format_time
 from .error_text import to_cli_text
-from .options import DEFAULT_LEDGER, ByOption, JsonOption, LedgerOption
+from .options import DEFAULT_LEDGER, JsonOption, LedgerOption, OnBehalfOfOption
 from .session import open_ledger
 from .tables import table
 from .terminal import say
@@ -40,7 +40,7 @@ def jobs(context: typer.Context, ledger: LedgerOption = DEFAULT_LEDGER, as_json:
 
 @app.command()
 def pause(
-    name: JobArgument, by: ByOption = None, ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False
+    name: JobArgument, by: OnBehalfOfOption = None, ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False
 ) -> None:
     """Pause a job in all processes. A run in progress is stopped."""
     with open_ledger(ledger, as_json) as session:

@@ -91,9 +91,12 @@ AnyAgeOption = Annotated[
     bool,
     typer.Option("--any-age", help="Lift the limit of 24 hours for cancelling, and for revoking a cancellation."),
 ]
-_BY_HELP = "For whom you do this. The ledger stores it with your user name, as on_behalf_of."
-ByOption = Annotated[str | None, typer.Option(metavar="TEXT", help=_BY_HELP)]
-RequesterOption = Annotated[str | None, typer.Option("--requester", metavar="TEXT", help=_BY_HELP)]
+OnBehalfOfOption = Annotated[
+    str | None,
+    typer.Option(
+        "--on-behalf-of", metavar="NAME", help="For whom you do this. The ledger stores it with your user name."
+    ),
+]
 DifferenceLimitOption = Annotated[
     int, typer.Option("--limit", "-n", min=0, metavar="NUMBER", help="The maximum number of differences to show.")
 ]
@@ -127,7 +130,7 @@ DestinationArgument = Annotated[
 ]
 GroupByOption = Annotated[
     list[str] | None,
-    typer.Option("--by", metavar="KEY", help="Show the parts by the values of this dimension. Repeatable."),
+    typer.Option("--group-by", metavar="KEY", help="Show the parts by the values of this dimension. Repeatable."),
 ]
 VerifyCheckpointsOption = Annotated[
     Path | None, typer.Option("--checkpoints", metavar="FILE", help="Verify the ledger against this checkpoint file.")

@@ -7,7 +7,7 @@ import typer
 
 from . import period_runs_output
 from .option_groups import ClosedPeriodOptions, TableOptions, with_option_groups
-from .options import DEFAULT_LEDGER, AsOfOption, LedgerOption, MetersArgument, RequesterOption
+from .options import DEFAULT_LEDGER, AsOfOption, LedgerOption, MetersArgument, OnBehalfOfOption
 from .periods import FrozenGroupOption, GracePeriodOption, app, require_period
 from .session import interruptible, open_for_query, open_ledger
 from .terminal import progress_bar
@@ -32,7 +32,7 @@ def run(
     *,
     time: ClosedPeriodOptions,
     group_by: FrozenGroupOption = None,
-    requester: RequesterOption = None,
+    by: OnBehalfOfOption = None,
     grace_period: GracePeriodOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
     output: TableOptions,
@@ -53,7 +53,7 @@ def run(
         with interruptible(session, lambda: message), progress_bar("closing") as advance:
             result = session.metering.periods.run(
                 span.start, span.end, meters=meters or None, timezone=time.timezone, group_by=group_by or (),
-                by=requester, progress=advance,
+                by=by, progress=advance,
             )  # fmt: skip
         show = partial(period_runs_output.show_run, span.timezone)
         session.confirm(result, output.show(show, lambda tables: tables.run))

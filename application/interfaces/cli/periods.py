@@ -10,12 +10,12 @@ from .option_groups import ClosedPeriodOptions, DimensionOptions, TableOptions, 
 from .options import (
     DEFAULT_LEDGER,
     AsOfOption,
-    ByOption,
     CustomerArgument,
     GroupByOption,
     JsonOption,
     LedgerOption,
     MeterArgument,
+    OnBehalfOfOption,
     OptionalMeterArgument,
 )
 from .session import Session, open_for_query, open_ledger
@@ -45,7 +45,7 @@ GracePeriodOption = Annotated[
 ]
 FrozenGroupOption = Annotated[
     list[str] | None,
-    typer.Option("--by", metavar="KEY", help="Freeze the parts by the values of this dimension too. Repeatable."),
+    typer.Option("--group-by", metavar="KEY", help="Freeze the parts by the values of this dimension too. Repeatable."),
 ]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be frozen, and the difference to what was invoiced.")
@@ -98,7 +98,7 @@ def close(
 
     grace = None if grace_period is None else timedelta(hours=grace_period)
     with open_for_query(ledger, output.as_json, grace_period=grace) as session:
-        from ...commands.close_period import close_period  # noqa: PLC0415 - loads the domain
+        from ...commands.period_closing import close_and_find_gaps  # noqa: PLC0415 - loads the domain
 
         span, _ = session.time_range(time)
         periods, closing_rules = session.metering.periods, cast("ClosingRules", rules)
@@ -109,7 +109,7 @@ def close(
             show_preview = partial(periods_output.show_preview, span.timezone)
             session.print(preview, output.show(show_preview, lambda tables: tables.preview))
             return
-        closing = close_period(
+        closing = close_and_find_gaps(
             periods, meter, customer, span.start, span.end, group_by or (), allow_empty=allow_empty, rules=closing_rules
         )
         show = partial(periods_output.show_closed, span.timezone)
@@ -192,7 +192,7 @@ def reopen(
     customer: RequiredCustomerArgument,
     *,
     reason: ReasonOption,
-    by: ByOption = None,
+    by: OnBehalfOfOption = None,
     withdraw_settlements: WithdrawOption = False,
     time: ClosedPeriodOptions,
     ledger: LedgerOption = DEFAULT_LEDGER,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ....domain.closed_period import ClosedPeriod, PeriodGroup
     from ...adjustment_results import AdjustingEvent, Adjustment, GroupAdjustment, PeriodGap
-    from ...commands.close_period import PeriodClosing
+    from ...commands.period_closing import PeriodClosing
     from ...invoice_results import PeriodPreview
 
 _TOTALS = ("quantity", "billable", "events")

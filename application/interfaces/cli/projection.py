@@ -14,12 +14,12 @@ from . import projection_output
 from .option_groups import DimensionOptions, TableOptions, with_option_groups
 from .options import (
     DEFAULT_LEDGER,
-    ByOption,
     DifferenceLimitOption,
     DigestOption,
     GroupByOption,
     JsonOption,
     LedgerOption,
+    OnBehalfOfOption,
     TimezoneOption,
 )
 from .outbox import DEFAULT_TABLE, OptionalOutboxOption, TableOption, opened_outbox
@@ -123,7 +123,7 @@ def diff(
 def promote(
     generation: GenerationArgument,
     reason: ReasonOption = None,
-    by: ByOption = None,
+    by: OnBehalfOfOption = None,
     digest: DigestOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,

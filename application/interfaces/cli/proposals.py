@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .option_groups import TableOptions, with_option_groups
-from .options import DEFAULT_LEDGER, ByOption, DifferenceLimitOption, JsonOption, LedgerOption, TimezoneOption
+from .options import DEFAULT_LEDGER, DifferenceLimitOption, JsonOption, LedgerOption, OnBehalfOfOption, TimezoneOption
 from .proposals_output import show_policy, show_proposal, show_proposal_with_preview, show_proposals
 from .session import open_for_query, open_ledger
 
@@ -74,7 +74,7 @@ def show(
 @app.command()
 def approve(
     proposal_id: ProposalArgument,
-    by: ByOption = None,
+    by: OnBehalfOfOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
@@ -87,7 +87,7 @@ def approve(
 def reject(
     proposal_id: ProposalArgument,
     reason: RejectReasonOption,
-    by: ByOption = None,
+    by: OnBehalfOfOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
@@ -106,7 +106,7 @@ def policy(ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -
 @app.command()
 def require(
     kinds: RequiredKindsArgument,
-    by: ByOption = None,
+    by: OnBehalfOfOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:

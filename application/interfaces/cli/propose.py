@@ -10,11 +10,11 @@ from .option_groups import ClosedPeriodOptions, DimensionOptions, SelectedTimeOp
 from .options import (
     DEFAULT_LEDGER,
     AnyAgeOption,
-    ByOption,
     EffectiveFromOption,
     JsonOption,
     LedgerOption,
     MeterArgument,
+    OnBehalfOfOption,
     TimezoneOption,
 )
 from .periods import RequiredCustomerArgument, WithdrawOption, require_period
@@ -50,7 +50,7 @@ def propose_rules(
     new_rules: ChangedRulesOptions,
     effective_from: EffectiveFromOption = None,
     reason: ReasonOption,
-    by: ByOption = None,
+    by: OnBehalfOfOption = None,
     expires_after: ExpiresOption = 7,
     timezone: TimezoneOption = "UTC",
     ledger: LedgerOption = DEFAULT_LEDGER,
@@ -75,7 +75,7 @@ def propose_reopening(
     customer: RequiredCustomerArgument,
     *,
     reason: ReasonOption,
-    by: ByOption = None,
+    by: OnBehalfOfOption = None,
     withdraw_settlements: WithdrawOption = False,
     expires_after: ExpiresOption = 7,
     time: ClosedPeriodOptions,
@@ -103,7 +103,7 @@ def propose_cancellation(
     recording: RecordingOptions,
     dimensions: DimensionOptions,
     reason: ReasonOption,
-    by: ByOption = None,
+    by: OnBehalfOfOption = None,
     any_age: AnyAgeOption = False,
     expires_after: ExpiresOption = 7,
     ledger: LedgerOption = DEFAULT_LEDGER,
@@ -122,7 +122,7 @@ def propose_cancellation(
 def propose_revocation(
     cancellation_id: CancellationArgument,
     reason: ReasonOption,
-    by: ByOption = None,
+    by: OnBehalfOfOption = None,
     expires_after: ExpiresOption = 7,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
@@ -139,7 +139,7 @@ def propose_revocation(
 def propose_policy(
     reason: ReasonOption,
     kinds: KindsOption = None,
-    by: ByOption = None,
+    by: OnBehalfOfOption = None,
     expires_after: ExpiresOption = 7,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,

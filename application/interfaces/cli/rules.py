@@ -14,12 +14,12 @@ from ..formatting import format_effective_from, format_number, format_rules
 from .option_groups import TableOptions, with_option_groups
 from .options import (
     DEFAULT_LEDGER,
-    ByOption,
     DifferenceLimitOption,
     DigestOption,
     EffectiveFromOption,
     LedgerOption,
     MeterArgument,
+    OnBehalfOfOption,
     TimezoneOption,
 )
 from .projection import describe_interrupted_build, promote_generation
@@ -79,7 +79,7 @@ def change(
     new_rules: ChangedRulesOptions,
     effective_from: EffectiveFromOption = None,
     reason: ReasonOption = None,
-    by: ByOption = None,
+    by: OnBehalfOfOption = None,
     digest: DigestOption = None,
     timezone: TimezoneOption = "UTC",
     limit: DifferenceLimitOption = 10,
@@ -162,7 +162,7 @@ def show_change(reason: str | None, by: str | None, change: RuleChange) -> None:
         return
     say("Nothing is changed yet.")
     quoted_reason = "..." if reason is None else shlex.quote(reason)
-    by_option = "" if by is None else f" --by {shlex.quote(by)}"
+    by_option = "" if by is None else f" --on-behalf-of {shlex.quote(by)}"
     show_next_commands(candidate.number, f" --reason {quoted_reason}{by_option}")
 
 

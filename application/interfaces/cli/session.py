@@ -20,8 +20,8 @@ from .output import OutputError, discard_output
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
+    from ....domain.acceptance_policy import AcceptancePolicy
     from ....domain.errors import TallybookError
-    from ....domain.policy import AcceptancePolicy
     from ...metering import Metering
     from .option_groups import DimensionOptions, TimeRangeOptions
     from .time_ranges import TimeRange
@@ -213,7 +213,7 @@ def record_limits(backfill: bool, any_digits: bool) -> list[LiftedLimit]:
 
 
 def _policy(lift: Collection[LiftedLimit], grace_period: "timedelta | None") -> "AcceptancePolicy":
-    from ....domain.policy import AcceptancePolicy  # noqa: PLC0415 - loads the domain
+    from ....domain.acceptance_policy import AcceptancePolicy  # noqa: PLC0415 - loads the domain
 
     policy = AcceptancePolicy() if grace_period is None else AcceptancePolicy(grace_period=grace_period)
     return policy.model_copy(update=dict.fromkeys(lift))

@@ -7,7 +7,7 @@ import typer
 
 from ..formatting import format_difference, format_number, format_requester
 from .option_groups import ClosedPeriodOptions, with_option_groups
-from .options import DEFAULT_LEDGER, JsonOption, LedgerOption, MeterArgument, RequesterOption
+from .options import DEFAULT_LEDGER, JsonOption, LedgerOption, MeterArgument, OnBehalfOfOption
 from .period_runs import app
 from .periods import RequiredCustomerArgument, require_period
 from .session import open_for_query
@@ -39,7 +39,7 @@ def settle(
     customer: RequiredCustomerArgument,
     *,
     document: DocumentOption,
-    requester: RequesterOption = None,
+    by: OnBehalfOfOption = None,
     time: ClosedPeriodOptions,
     as_of: SettledAsOfOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
@@ -55,7 +55,7 @@ def settle(
     with open_for_query(ledger, as_json) as session:
         span, known = session.time_range(time, as_of)
         closed = session.metering.periods.settle(
-            meter, customer, span.start, span.end, document=document, as_of=known, by=requester
+            meter, customer, span.start, span.end, document=document, as_of=known, by=by
         )
         session.confirm(closed, partial(show_settled, span.timezone, document))
 

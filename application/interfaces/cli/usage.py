@@ -13,10 +13,10 @@ from .options import (
     AnyAgeOption,
     AnyDigitsOption,
     BackfillOption,
-    ByOption,
     JsonOption,
     LedgerOption,
     MeterArgument,
+    OnBehalfOfOption,
 )
 from .session import open_ledger, record_limits
 from .terminal import format_name, say
@@ -74,7 +74,7 @@ def cancel(
     meter: MeterArgument,
     identifier: IdentifierArgument,
     reason: ReasonOption = None,
-    by: ByOption = None,
+    by: OnBehalfOfOption = None,
     revoke: RevokeOption = False,
     any_age: AnyAgeOption = False,
     ledger: LedgerOption = DEFAULT_LEDGER,

@@ -60,8 +60,8 @@ from .options import (
     AnyAgeOption,
     AnyDigitsOption,
     BackfillOption,
-    ByOption,
     LedgerOption,
+    OnBehalfOfOption,
 )
 from .session import Session, interruptible, open_ledger, record_limits
 from .terminal import format_name, progress_bar, say
@@ -100,7 +100,7 @@ def import_file(
     list_imports: ListOption = False,
     undo: UndoOption = None,
     reason: ReasonOption = None,
-    by: ByOption = None,
+    by: OnBehalfOfOption = None,
     yes: YesOption = False,
     every: EveryOption = None,
     retry: RetryOption = False,

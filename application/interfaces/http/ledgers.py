@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
+from ....domain.acceptance_policy import AcceptancePolicy
 from ....domain.access_key import Scope
 from ....domain.authorship import Author
 from ....domain.errors import InvalidLedgerUrl, InvalidParameter, MeterNotFound, RebuildInProgress
-from ....domain.policy import AcceptancePolicy
 from ....domain.timestamps import ensure_utc
 from ...access_keys.views import AccessKeyView
 from ...meter_views import MeterView

@@ -9,10 +9,10 @@ from ...jobs.builtin import projection_job
 from ...jobs.job import Job
 from ..schedule import scheduled_jobs
 from .ledgers import LedgerRegistry, ServedLedger
+from .retention import retention_job
 from .settings import ServerSettings
 from .webhooks.dispatcher import webhooks_job
 from .webhooks.endpoint_worker import ReportDelivery
-from .webhooks.retention import retention_job
 
 _MAX_POLL_SECONDS = 1.0
 _log = logging.getLogger("tallybook.server")
@@ -82,7 +82,7 @@ class _LedgerJobs(threading.Thread):
         webhooks = self._settings.webhooks
         jobs = [
             webhooks_job(ledger, webhooks, self._report_delivery),
-            retention_job(ledger, timedelta(seconds=webhooks.purge_interval_seconds)),
+            retention_job(ledger, timedelta(seconds=self._settings.retention_interval_seconds)),
         ]
         if self._settings.projection:
             jobs.append(projection_job(ledger.metering.run_projection, is_essential=False))

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field, ModelWrapValidatorHandler, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from ....domain.acceptance_policy import AcceptancePolicy
 from ....domain.errors import InvalidLedgerUrl, InvalidParameter
-from ....domain.policy import AcceptancePolicy
 from ....domain.timestamps import MICROSECONDS_PER_SECOND
 from ...access_log import LoggedCustomers
 from ...clock import utc_now
@@ -40,8 +40,6 @@ class WebhookSettings(BaseModel, frozen=True):
     retry_window_seconds: float = Field(default=3 * _DAY, gt=0)
     leader_check_interval_seconds: float = Field(default=5, gt=0)
     """How often another process checks whether it can take over the dispatching."""
-    purge_interval_seconds: float = Field(default=60, gt=0)
-    """How often expired rows are deleted."""
     source: str = Field(default="/tallybook", pattern=r"^[!#-~]{1,200}$")
     """The `source` of webhook events that are sent as CloudEvents: a URI of this ledger, in printable ASCII."""
     allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
@@ -106,6 +104,8 @@ class ServerSettings(BaseSettings):
     query_timeout_seconds: float = Field(default=30, gt=0)
     keep_alive_seconds: int = Field(default=75, ge=1)
     drain_timeout_seconds: int = Field(default=20, ge=1)
+    retention_interval_seconds: float = Field(default=60, gt=0)
+    """How often expired entries are deleted."""
     projection: bool = False
     """Whether a job brings the read models up to date continuously; otherwise the next query does."""
     webhooks: WebhookSettings = WebhookSettings()

@@ -77,7 +77,7 @@ class Command:
     http: Callable[[Doors], object] | None
 
 
-BY = ("--by", FORGED)
+BY = ("--on-behalf-of", FORGED)
 COMMANDS: dict[str, Command] = {
     "configure": Command(
         "Configured",
@@ -168,7 +168,7 @@ COMMANDS: dict[str, Command] = {
     "settle": Command(
         "AdjustmentSettled",
         lambda doors: doors.metering.periods.settle("calls", "acme", START, END, document="CN-1", by=FORGED),
-        lambda _: ("period", "settle", "calls", "acme", *DAY, "--document", "CN-1", "--requester", FORGED),
+        lambda _: ("period", "settle", "calls", "acme", *DAY, "--document", "CN-1", "--on-behalf-of", FORGED),
         lambda doors: doors.api.post(
             "/v1/billing/period_adjustments/"
             f"{doors.api.get('/v1/billing/period_adjustments', meter=doors.meter.rpartition('/')[2])['data'][0]['id']}"
@@ -188,7 +188,7 @@ COMMANDS: dict[str, Command] = {
     "run": Command(
         "BillingRunClosed BillingRunStarted PeriodClosed",
         lambda doors: doors.metering.periods.run(START, END, by=FORGED),
-        lambda _: ("period", "run", *DAY, "--requester", FORGED),
+        lambda _: ("period", "run", *DAY, "--on-behalf-of", FORGED),
         None,
     ),
     "change rules": Command(

@@ -14,7 +14,7 @@ from tallybook.application.interfaces.http.job_health import JobHealth, check_ch
 from tallybook.application.interfaces.http.ledgers import LedgerRegistry
 from tallybook.application.interfaces.schedule import CheckpointSettings, ScheduleSettings, scheduled_jobs
 from tallybook.application.jobs.job import JobResult
-from tallybook.domain.policy import AcceptancePolicy
+from tallybook.domain.acceptance_policy import AcceptancePolicy
 
 from ...notation import Clock, Ledger
 from ...waiting import wait_until

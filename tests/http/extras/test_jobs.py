@@ -7,7 +7,7 @@ from tallybook.application.clock import utc_now
 from tallybook.application.interfaces.http.ledgers import LedgerRegistry
 from tallybook.application.interfaces.http.server_jobs import ServerJobs
 from tallybook.application.interfaces.http.settings import ServerSettings
-from tallybook.domain.policy import AcceptancePolicy
+from tallybook.domain.acceptance_policy import AcceptancePolicy
 
 from ...waiting import wait_until
 from ..ops.test_observability import metric_labels, parse_metrics

@@ -12,7 +12,7 @@ from tallybook.application.interfaces.environment import NAMED_GROUPS, NESTED_DE
 from tallybook.application.interfaces.environment import PREFIX as ENV_PREFIX
 from tallybook.application.interfaces.http.settings import ServerSettings
 from tallybook.application.interfaces.schedule import ArchiveSettings, CheckpointSettings
-from tallybook.domain.policy import AcceptancePolicy
+from tallybook.domain.acceptance_policy import AcceptancePolicy
 
 from tests.http.running_server import TALLYBOOK, serve
 

@@ -16,7 +16,7 @@ from tallybook.application.interfaces.http.ledgers import LedgerRegistry
 from tallybook.application.storage.key_value import KeyValueEntry
 from tallybook.application.storage.sqlite.store import SQLiteStore
 from tallybook.application.storage.url import resolve_store
-from tallybook.domain.policy import AcceptancePolicy
+from tallybook.domain.acceptance_policy import AcceptancePolicy
 
 from tests.faults.forked import run_in_child
 from tests.http.running_server import RunningServer, create_key, serve

@@ -18,7 +18,7 @@ from tallybook.application.interfaces.http.settings import ServerSettings
 from tallybook.application.interfaces.schedule import schedule_from_environment, scheduled_jobs, settings_errors
 from tallybook.application.interfaces.usage_sources import ConsumerSettings, ImportSettings
 from tallybook.application.read_models.worker_pool import MAX_PROCESSES_SETTING
-from tallybook.domain.policy import AcceptancePolicy
+from tallybook.domain.acceptance_policy import AcceptancePolicy
 from typer.testing import CliRunner
 
 from tests.http.running_server import TALLYBOOK

@@ -6,7 +6,7 @@ from io import BytesIO
 import pytest
 from tallybook.application import KeyValueEntry
 from tallybook.application.interfaces.http.ledgers import ServedLedger
-from tallybook.application.interfaces.http.webhooks.retention import RETENTION_BY_KIND, retention_job
+from tallybook.application.interfaces.http.retention import RETENTION_BY_KIND, retention_job
 from tallybook.application.jobs.job import JobRun
 from tallybook.application.usage_import.uploads import UploadStore
 from tallybook.domain.timestamps import to_microseconds

@@ -3,19 +3,19 @@
 from collections.abc import Mapping
 from datetime import timedelta
 
-from .....domain.timestamps import to_microseconds
-from ....jobs.job import Job, JobResult, JobRun
-from ....usage_import.uploads import PART_KIND, UPLOAD_KIND
-from ....usage_import.uploads import RETENTION as UPLOAD_RETENTION
-from ..authentication import SESSION_KIND
-from ..idempotency import RESPONSE_KIND
-from ..ledgers import ServedLedger
-from ..rejected_events import REJECTED_EVENT_KIND
-from ..rejected_events import RETENTION as REJECTED_EVENT_RETENTION
-from .deliveries import DELIVERED, GIVEN_UP
-from .error_reports import REPORT_SEQUENCE_KIND
-from .events import SNAPSHOT_TYPES, THIN_TYPES
-from .meter_events_source import EVENT_RETENTION
+from ....domain.timestamps import to_microseconds
+from ...jobs.job import Job, JobResult, JobRun
+from ...usage_import.uploads import PART_KIND, UPLOAD_KIND
+from ...usage_import.uploads import RETENTION as UPLOAD_RETENTION
+from .authentication import SESSION_KIND
+from .idempotency import RESPONSE_KIND
+from .ledgers import ServedLedger
+from .rejected_events import REJECTED_EVENT_KIND
+from .rejected_events import RETENTION as REJECTED_EVENT_RETENTION
+from .webhooks.deliveries import DELIVERED, GIVEN_UP
+from .webhooks.error_reports import REPORT_SEQUENCE_KIND
+from .webhooks.events import SNAPSHOT_TYPES, THIN_TYPES
+from .webhooks.meter_events_source import EVENT_RETENTION
 
 _DAY = timedelta(days=1)
 RETENTION_BY_KIND: Mapping[str, timedelta] = {
@@ -38,12 +38,14 @@ def retention_job(ledger: ServedLedger, interval: timedelta) -> Job:
     """Return the job: delete the expired entries of a ledger, at each interval."""
 
     def run(run: JobRun) -> JobResult:
-        return {"deleted": sum(_purge(ledger, kind, max_age, run) for kind, max_age in RETENTION_BY_KIND.items())}
+        return {
+            "deleted": sum(_delete_expired(ledger, kind, max_age, run) for kind, max_age in RETENTION_BY_KIND.items())
+        }
 
     return Job("retention", interval, run)
 
 
-def _purge(ledger: ServedLedger, kind: str, max_age: timedelta, run: JobRun) -> int:
+def _delete_expired(ledger: ServedLedger, kind: str, max_age: timedelta, run: JobRun) -> int:
     """Delete the expired entries of a kind, and return how many."""
     until = to_microseconds(ledger.now() - max_age)
     deleted = 0

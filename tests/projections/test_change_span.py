@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tallybook.domain.counting import UsageRecord
 from tallybook.projections.blocks import concatenate_blocks, decode_block, encode_block
-from tallybook.projections.changes import ChangeSpan
+from tallybook.projections.change_span import ChangeSpan
 from tallybook.projections.models import AS_OF_HEAD, AsOf, CancellationMark
 
 HISTORIES = st.lists(st.integers(0, 4), min_size=1, max_size=6)

@@ -22,7 +22,7 @@ class PeriodClosing:
     gaps: tuple[PeriodGap, ...]
 
 
-def close_period(
+def close_and_find_gaps(
     periods: PeriodCommands,
     event_name: str,
     customer: str,
