@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tallybook.application import Metering, TallybookError
+from tallybook.application.storage.sqlite.event_recorder import open_ledger_datastore
 
 from .forked import run_in_child
 from .operations import NOW, PERIOD, meter_event, set_up_ledger
@@ -95,6 +97,50 @@ def test_a_read_only_copy_that_changes_is_not_read_further(folder: Path) -> None
     assert run_unprivileged(query_after_change) == [ALL_RESULTS["total"], "ledger_unavailable: was replaced"]
 
 
+def test_a_read_only_copy_that_is_recorded_to_is_not_read_further(folder: Path) -> None:
+    """What another program records is in its write-ahead log. Opened again, the ledger is read with that."""
+    folder.chmod(0o555)
+    (was_opened, opened), (was_recorded, recorded) = os.pipe(), os.pipe()
+
+    def record_once_opened() -> Metering:
+        os.read(was_opened, 1)
+        folder.chmod(0o777)
+        metering = Metering.open(ledger_url(folder), clock=lambda: NOW)
+        metering.record_many([meter_event(50)])
+        os.write(recorded, b"1")
+        return metering
+
+    def query_before_and_after() -> list[str]:
+        with Metering.open(ledger_url(folder), clock=lambda: NOW) as metering:
+            before = result_or_error(lambda: OPERATIONS["total"](metering))
+            os.write(opened, b"1")
+            os.read(was_recorded, 1)
+            after = result_or_error(lambda: OPERATIONS["total"](metering))
+        with Metering.open(ledger_url(folder), clock=lambda: NOW) as metering:
+            return [before, after, result_or_error(lambda: OPERATIONS["total"](metering))]
+
+    with ThreadPoolExecutor(1) as thread:
+        recording = thread.submit(record_once_opened)
+        results = run_unprivileged(query_before_and_after)
+        with recording.result() as metering:
+            assert results == [
+                ALL_RESULTS["total"], "ledger_unavailable: opened it since", OPERATIONS["total"](metering)
+            ]  # fmt: skip
+
+
+def test_a_read_only_copy_that_changes_during_a_query_has_no_result(folder: Path) -> None:
+    """The query could have read pages of two states."""
+    folder.chmod(0o555)
+    os.chown(folder / "usage.db", UNPRIVILEGED_USER_ID if os.getuid() == 0 else -1, -1)
+
+    def change_during_transaction() -> None:
+        with open_ledger_datastore(str(folder / "usage.db")).transaction(commit=False):
+            os.utime(folder / "usage.db", ns=(0, 0))
+
+    error = run_unprivileged(lambda: result_or_error(change_during_transaction))
+    assert error == "ledger_unavailable: was replaced"
+
+
 def test_a_write_ahead_log_in_a_read_only_folder_is_not_ignored(folder: Path) -> None:
     """The log that a killed process left may hold events, and SQLite can't read it without writing."""
     (folder / "usage.db-wal").write_bytes(b"events")
@@ -135,7 +181,7 @@ def result_or_error(operation: Callable[[], Any]) -> Any:
     try:
         return operation()
     except TallybookError as error:
-        phrases = ("read-only", "Permission denied", "was replaced", "tallybook backup")
+        phrases = ("read-only", "Permission denied", "was replaced", "tallybook backup", "opened it since")
         reasons = [phrase for phrase in phrases if phrase in str(error)]
         return f"{error.code}: {', '.join(reasons)}"
 

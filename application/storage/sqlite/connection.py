@@ -42,6 +42,7 @@ class Datastore(SQLiteDatastore):
         """Initialize; a new file gets the permissions of the file `permissions_of` if that exists, or 0600."""
         super().__init__(database, originator_id_type="text")
         self.is_disposable = schema.is_disposable
+        self._is_read_only_copy = is_read_only_copy
         if is_read_only_copy:
             connect = partial(_connect_read_only, database, schema)
         else:
@@ -54,6 +55,9 @@ class Datastore(SQLiteDatastore):
         try:
             with super().get_connection(commit=commit) as connection:
                 yield connection
+                if self._is_read_only_copy:
+                    assert isinstance(connection, Connection)
+                    connection.require_current_file()
         except IntegrityError as error:
             if not self.is_disposable:
                 raise

@@ -95,6 +95,12 @@ class Connection(SQLiteConnection):
         """Return the path of an open file that was removed, renamed or replaced; None if there is none."""
         return None if self._files is None else self._files.find_replaced(for_writing=for_writing)
 
+    def require_current_file(self) -> None:
+        """Raise LedgerUnavailable if what was read may be of two states of the file: without a log, it may change."""
+        replaced_path = self.find_replaced_file(for_writing=False)
+        if replaced_path is not None:
+            raise replaced_error(self.database, replaced_path)
+
     def _require_current_files(self) -> None:
         """Raise LedgerUnavailable, before events are acknowledged, if they were committed to a file without a path."""
         replaced_path = None if self._is_disposable else self.find_replaced_file(for_writing=True)

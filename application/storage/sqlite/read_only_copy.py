@@ -38,7 +38,7 @@ def immutable_uri(database: str) -> str:
 
 
 class ImmutableFile(OpenFiles):
-    """The file of a read-only copy: a connection reads it as long as it is unchanged."""
+    """The file of a read-only copy: a connection reads it as long as it is unchanged, and no program can record."""
 
     def __init__(self, database: str) -> None:
         super().__init__(database)
@@ -46,7 +46,16 @@ class ImmutableFile(OpenFiles):
         self._version = _version(database)
 
     def find_replaced(self, *, for_writing: bool) -> str | None:
-        """Return the path if the file was replaced or changed, which SQLite would not notice; None otherwise."""
+        """Return the path if the file was replaced or changed, which SQLite would not notice; None otherwise.
+
+        Raise LedgerUnavailable if a program has opened the ledger: what it records is in its log, not in the file.
+        """
+        real_path = os.path.realpath(self._path)
+        if Path(real_path + SHM_SUFFIX).exists() or has_content(real_path + WAL_SUFFIX):
+            raise unavailable(
+                self._path,
+                "another program opened it since, and what that records can't be read in this way. Open it again.",
+            )
         return super().find_replaced(for_writing=for_writing) or (
             None if _version(self._path) == self._version else self._path
         )
