@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import TypedDict
 
+import msgspec
+
 from ...domain.bulk_cancellation import CancellationSelection
 from ...domain.errors import InvalidCancellation, InvalidParameter, PreviewChanged
 from ...domain.timestamps import from_microseconds
@@ -10,7 +12,7 @@ from ..queries.cancellation_selection import SelectedEvents
 from ..queries.dimension_query import Where, parse_dimensions
 from ..validation import optional_customer, optional_time_range, require_text
 
-MAX_WHERE_CHARACTERS = 64_000
+MAX_WHERE_BYTES = 64_000
 """The selection is stored with the decision."""
 
 
@@ -35,9 +37,10 @@ def parse_selection(
     times = (*optional_time_range(start, end), *optional_time_range(recorded_from, recorded_until))
     first, last, recorded_first, recorded_last = (None if at is None else from_microseconds(at) for at in times)
     conditions = parse_dimensions(where, ()).where
-    if sum(len(value or "") for values in conditions.values() for value in values) > MAX_WHERE_CHARACTERS:
+    texts = (value or "" for values in conditions.values() for value in values)
+    if sum(len(msgspec.json.encode(text)) - len('""') for text in texts) > MAX_WHERE_BYTES:
         raise InvalidParameter(
-            f"'where' must have at most {MAX_WHERE_CHARACTERS:,} characters of dimension values, because it is stored. "
+            f"'where' must have at most {MAX_WHERE_BYTES:,} bytes of dimension values, because it is stored. "
             "Select by customer, time, import or identifier, or cancel in several parts.",
             field="where",
         )

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from ...domain.approval_policy import ChangeKind
 from ...domain.authorship import Author, acting_as, resolve_author
-from ...domain.errors import InvalidParameter, ProposalNotFound
+from ...domain.errors import InvalidParameter, ProposalNotFound, TooManyProposals
 from ...domain.proposal import STREAM_PREFIX, Proposal, ProposalStatus
 from ...domain.proposed_changes import CancellationProposal, PolicyProposal, ProposedChange
 from ...domain.timestamps import ensure_utc
@@ -30,15 +30,25 @@ from .cancellation_arguments import SelectionArguments
 from .proposed_changes import Preview, ProposedChanges
 
 DEFAULT_LIFETIME, MAX_LIFETIME = timedelta(days=7), timedelta(days=90)
+MAX_PENDING, MAX_PENDING_PER_AUTHOR = 1_000, 100
+"""Limits of pending proposals. Concurrent calls can exceed them by their number."""
+
+_PAGE_SIZE = 100
+"""The events that a list reads at once: a proposal may have 64 KB of selected values."""
 
 
 class ProposalCommands:
     """The proposals of a ledger: `metering.proposals`."""
 
-    def __init__(self, ledger: Ledger, changes: ProposedChanges, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, ledger: Ledger, changes: ProposedChanges, clock: Callable[[], datetime], *,
+        max_pending: int = MAX_PENDING, max_pending_per_author: int = MAX_PENDING_PER_AUTHOR,
+    ) -> None:  # fmt: skip
         self._ledger = ledger
         self._changes = changes
         self._clock = clock
+        self._max_pending = max_pending
+        self._max_pending_per_author = max_pending_per_author
 
     # --- the policy -------------------------------------------------------------------------------
 
@@ -74,6 +84,7 @@ class ProposalCommands:
 
         The proposal fits as long as the rules aren't changed otherwise. It expires after `expires_after`, at most 90
         days. With an identifier, a retry is safe: if a proposal was made with it, of any kind, that one is returned.
+        Like each proposal, it raises TooManyProposals if 100 of the author are pending, or 1,000 in all.
         """
         change = self._changes.rules_change(event_name, rules, effective_from)
         return self._propose(change, reason, by, expires_after, identifier)
@@ -159,7 +170,7 @@ class ProposalCommands:
     def iterate(self, *, status: str | None = None) -> Iterator[ProposalView]:
         """Yield the proposals that `list` returns, in any order, a page in memory at a time."""
         wanted = None if status is None else require_choice(status, "status", ProposalStatus)
-        stored = events_by_prefix(self._ledger.ledger_recorder, STREAM_PREFIX)
+        stored = events_by_prefix(self._ledger.ledger_recorder, STREAM_PREFIX, _PAGE_SIZE)
         views = (self._to_view(cast(Proposal, proposal)) for proposal in self._ledger.aggregates(stored))
         return (view for view in views if wanted in (None, view.status))
 
@@ -222,14 +233,36 @@ class ProposalCommands:
                 field="expires_after",
                 value=expires_after,
             )
-        require_named(resolve_author(by), "proposer")
-        proposal_id = str(uuid7()) if identifier is None else _id_of(require_text(identifier, "identifier", 1_000))
+        proposer = resolve_author(by)
+        require_named(proposer, "proposer")
+        if identifier is None:
+            proposal_id = str(uuid7())
+        else:
+            proposal_id = _id_of(require_text(identifier, "identifier", 1_000))
+            with suppress(ProposalNotFound):
+                return self.get(proposal_id)
+        self._require_few_pending(proposer)
         proposal = Proposal.create(proposal_id, change, reason=reason, expires_at=now + expires_after, by=by, at=now)
         try:
             self._ledger.append(proposal.collect_events())
-        except IntegrityError:  # a proposal was made with this identifier
+        except IntegrityError:  # a proposal was made with this identifier meanwhile
             return self.get(proposal_id)
         return self._to_view(proposal)
+
+    def _require_few_pending(self, proposer: Author) -> None:
+        """Raise TooManyProposals if the proposer, or all together, have as many pending proposals as they may."""
+        authors = [view.proposed_by for view in self.iterate(status=ProposalStatus.PENDING)]
+        for count, limit, whose in (
+            (authors.count(proposer.by), self._max_pending_per_author, f" of {proposer.by}"),
+            (len(authors), self._max_pending, ""),
+        ):
+            if count >= limit:
+                raise TooManyProposals(
+                    f"{count:,} proposals{whose} are pending, and the limit is {limit:,}. Let some be approved or "
+                    "rejected, or wait until they expire, and propose the change again.",
+                    field="by",
+                    value=proposer.by,
+                )
 
     def _approval_events(self, proposal_id: str, approver: Author) -> Sequence[CanMutateAggregate[str]]:
         """Return the events of an approval, if the proposal is still pending and fits."""

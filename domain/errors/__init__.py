@@ -87,6 +87,7 @@ from .approvals import (
     ProposalClosed,
     ProposalNotFound,
     ProposalOutdated,
+    TooManyProposals,
 )
 # isort: on
 
@@ -171,6 +172,7 @@ __all__ = [
     "TimestampTooFarInPast",
     "TooManyCombinations",
     "TooManyDigits",
+    "TooManyProposals",
     "Unavailable",
     "UnknownTimezone",
     "UnsupportedSchemaVersion",

@@ -27,6 +27,12 @@ class ProposalClosed(Conflict):
     code = "proposal_closed"
 
 
+class TooManyProposals(Conflict):
+    """Too many proposals are pending: of the proposer, or in all."""
+
+    code = "too_many_proposals"
+
+
 class ProposalOutdated(Conflict):
     """The ledger has changed since the proposal, so that it no longer fits."""
 

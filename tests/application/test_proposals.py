@@ -16,7 +16,9 @@ from tallybook.application import (
     ProposalClosed,
     ProposalNotFound,
     ProposalOutdated,
+    TooManyProposals,
 )
+from tallybook.application.commands.proposals import ProposalCommands
 
 from ..notation import Clock, moment
 from ..proposed_changes import CHANGES, PERIOD, START, approve, close_again, history, lift_policy, record_changes
@@ -190,6 +192,37 @@ def test_a_decided_proposal_stays_decided(ledger: Metering, clock: Clock) -> Non
         proposals.approve("unknown", by="bob")
     with pytest.raises(InvalidParameter, match="expires_after"):
         proposals.propose_policy([], reason="why", by="alice", expires_after=timedelta(days=91))
+
+
+def test_pending_proposals_are_limited(ledger: Metering, clock: Clock) -> None:
+    """Of each author and in all. A retry still returns its proposal, and those that are decided or expired don't count.
+
+    Who states another name on behalf of whom they propose remains the author.
+    """
+    proposals = ProposalCommands(
+        ledger._ledger,  # pyright: ignore[reportPrivateUsage]
+        ledger.proposals._changes,  # pyright: ignore[reportPrivateUsage]
+        clock,
+        max_pending=3,
+        max_pending_per_author=2,
+    )
+
+    def propose(author: str, on_behalf_of: str | None = None, identifier: str | None = None) -> str:
+        with ledger.acting_as(author, on_behalf_of=on_behalf_of):
+            return proposals.propose_policy([], reason="why", identifier=identifier).proposal_id
+
+    first, _ = propose("alice", identifier="first"), propose("alice")
+    with pytest.raises(TooManyProposals, match="2 proposals of alice are pending, and the limit is 2"):
+        propose("alice", "carol")
+    assert propose("alice", identifier="first") == first
+    propose("eve")
+    with pytest.raises(TooManyProposals, match="3 proposals are pending, and the limit is 3"):
+        propose("mallory")
+    proposals.reject(first, reason="no", by="alice")
+    propose("alice")
+    clock.now += timedelta(days=7)
+    propose("mallory")
+    assert [one.proposed_by for one in proposals.list(status="pending")] == ["mallory"]
 
 
 def test_kinds_are_added_at_once_and_removed_with_approval(ledger: Metering) -> None:

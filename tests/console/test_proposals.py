@@ -175,4 +175,6 @@ def test_proposals_of_a_program(approver: User, ledger_url: str) -> None:
     page = approver.page("/console/proposals")
     statuses = re.findall(r'<span class="state [a-z]*">(\w+)</span>', page)
     assert statuses == ["pending", "pending", "rejected", "rejected", "approved"]
+    last = approver.page("/console/proposals?first=4")
+    assert re.findall(r'<span class="state [a-z]*">(\w+)</span>', last) == ["approved"]
     assert approver.browser.get("/console/proposal?id=none").status_code == 404

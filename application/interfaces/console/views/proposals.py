@@ -22,16 +22,18 @@ PAGE_SIZE, MAX_ROWS = 50, 100
 
 
 @views.get("/proposals", is_large=True)
-def proposals(context: ViewContext) -> Page:
+def list_proposals(context: ViewContext) -> Page:
     """Show the proposals: those to decide on first, each kind with the newest first."""
-    newest_first = context.metering.proposals.list()[::-1]
-    ordered = sorted(newest_first, key=lambda proposal: proposal.status is not ProposalStatus.PENDING)
-    first = context.params.number("first", 0)
+    proposals, first = context.metering.proposals, context.params.number("first", 0)
+    order = sorted(
+        ((one.status is ProposalStatus.PENDING, one.proposed_at, one.proposal_id) for one in proposals.iterate()),
+        reverse=True,
+    )
     return Page(
         "proposals.html",
         {
-            "proposals": ordered[first : first + PAGE_SIZE], "first": first, "page_size": PAGE_SIZE,
-            "total": len(ordered), "policy": context.metering.proposals.policy(),
+            "proposals": [proposals.get(proposal_id) for *_, proposal_id in order[first : first + PAGE_SIZE]],
+            "first": first, "page_size": PAGE_SIZE, "total": len(order), "policy": proposals.policy(),
             "timezone": get_timezone("UTC"),
         },
     )  # fmt: skip
