@@ -37,12 +37,14 @@ def start_import(
     TaskInProgress if a task of this kind runs.
     """
     uploads, file_options, row_format = upload_store(metering), options.file_options(), options.row_format()
+    kind = CHECK if dry_run else IMPORT
     if dry_run:
         upload = uploads.set_options(upload, options)
 
     def work(run: TaskRun) -> JobResult:
         run.start_stage("reading", "bytes")
         with ExitStack() as stack:
+            stack.enter_context(uploads.reading(upload, kind))
             contents = uploads.open(upload)
             file = stack.enter_context(
                 open_usage_file(
@@ -76,4 +78,4 @@ def start_import(
             "conflict": report.conflict, "rejected": report.rejected, "import_run": report.import_run,
         }  # fmt: skip
 
-    return metering.tasks.start(CHECK if dry_run else IMPORT, work, by=by)
+    return metering.tasks.start(kind, work, by=by)

@@ -67,7 +67,7 @@ from .generations import (
     RebuildInProgress,
     RulesConflict,
 )
-from .usage_import import ImportRunNotFound, InvalidImportFile
+from .usage_import import ImportRunNotFound, InvalidImportFile, TooManyUploads
 from .checkpoints import (
     CheckpointDestinationUnavailable,
     CheckpointMismatch,
@@ -173,6 +173,7 @@ __all__ = [
     "TooManyCombinations",
     "TooManyDigits",
     "TooManyProposals",
+    "TooManyUploads",
     "Unavailable",
     "UnknownTimezone",
     "UnsupportedSchemaVersion",

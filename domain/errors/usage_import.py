@@ -1,6 +1,6 @@
 """Errors of reading usage from files, object stores and topics."""
 
-from .base import InvalidRequest, NotFound, Unavailable
+from .base import Conflict, InvalidRequest, NotFound, Unavailable
 
 
 class InvalidImportFile(InvalidRequest):
@@ -13,6 +13,13 @@ class ImportRunNotFound(NotFound):
     """No import has this id."""
 
     code = "import_run_not_found"
+
+
+class TooManyUploads(Conflict):
+    """Too many usage files of others are uploaded. They are deleted after a day."""
+
+    code = "too_many_uploads"
+    http_status = 429
 
 
 class InvalidUsageSource(InvalidRequest):

@@ -3,15 +3,14 @@
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import httpx2
 import pytest
 from tallybook.application import AcceptancePolicy
-from tallybook.application.interfaces.console.uploads import MAX_WAITING, UploadLimit
+from tallybook.application.interfaces.console.uploads import UploadLimit
 from tallybook.application.interfaces.http.errors import ApiError
 from tallybook.application.system_user import system_user
-from tallybook.application.usage_import.uploads import MAX_UPLOAD_BYTES, MAX_UPLOADS, PART_BYTES, Upload, UploadStore
+from tallybook.application.usage_import.uploads import MAX_UPLOAD_BYTES, PART_BYTES
 
 from tallybook import Metering, utc_now
 from tests.waiting import wait_until
@@ -146,21 +145,3 @@ def test_a_key_leaves_places_to_others() -> None:
             pass
     with limit.reservation("a"):
         pass
-
-
-def test_old_uploads_are_deleted(ledger_url: str, tmp_path: Path) -> None:
-    """All but the newest ones, with all their parts."""
-    with Metering.open(ledger_url) as metering:
-        key_values = metering.key_value_store()
-        uploads = UploadStore(key_values, utc_now)
-        contents = b"y" * (PART_BYTES + 1)
-        added: list[Upload] = []
-        for _ in range(MAX_UPLOADS + 2):
-            (tmp_path / "file").write_bytes(contents)
-            with (tmp_path / "file").open("rb") as file:
-                added.append(uploads.add("../../etc/passwd", file))
-        assert {upload.file_name for upload in added} == {"passwd"}
-        assert b"".join(uploads.parts(added[-1], "file")) == contents
-        assert len(key_values.scan("import upload", limit=100)) == MAX_UPLOADS
-        assert len(key_values.scan("import part", limit=1_000)) == 2 * MAX_UPLOADS
-    assert MAX_WAITING < MAX_UPLOADS

@@ -30,6 +30,7 @@ RAISED_IN_OTHER_TESTS: Mapping[type[TallybookError], str] = {
     errors.ProposalOutdated: "tests/application/test_proposals.py",
     errors.TaskInProgress: "tests/contract/test_tasks.py",
     errors.TooManyProposals: "tests/application/test_proposals.py",
+    errors.TooManyUploads: "tests/application/test_uploads.py",
     errors.UsageSourceUnavailable: "tests/object_import/test_s3.py",
 }
 """The errors that need a second process, a server, files or another clock, and a test that raises each of them."""
