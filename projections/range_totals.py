@@ -43,12 +43,16 @@ def range_totals(
     boundaries: Sequence[int],
     as_of: AsOf | None,
     groups: DimensionGroups = NO_GROUPS,
+    *,
+    are_parts_enough: bool = False,
 ) -> dict[TotalsKey, Totals]:
     """Return the totals by (index of the window between `boundaries`, customer id, group), if there is counted usage.
 
-    `boundaries` are microseconds since 1970 UTC, and starts of event time windows if the meter has them.
+    `boundaries` are microseconds since 1970 UTC, and starts of event time windows if the meter has them. With
+    `are_parts_enough`, they have no unique values, and are those of stored parts under each formula.
     """
-    of_customer = _partial_totals(source, customer_id, boundaries, as_of, groups, source.rules.formula.rule.is_stored)
+    are_parts_enough = are_parts_enough or source.rules.formula.rule.is_stored
+    of_customer = _partial_totals(source, customer_id, boundaries, as_of, groups, are_parts_enough)
     return _merge(of_customer, range(len(boundaries) - 1))
 
 

@@ -125,16 +125,24 @@ class UsageView:
         return joined_span(part.time_span(customer_id) for part in self.parts)
 
     def totals(
-        self, customer_id: int | None, boundaries: Sequence[int], as_of: AsOf | None = None
+        self,
+        customer_id: int | None,
+        boundaries: Sequence[int],
+        as_of: AsOf | None = None,
+        *,
+        are_parts_enough: bool = False,
     ) -> dict[TotalsKey, Totals]:
         """Return the totals by (index of the range between `boundaries`, customer id, group), if there is usage.
 
-        An event time window belongs to the range that it starts in.
+        An event time window belongs to the range that it starts in. With `are_parts_enough`, the totals have no unique
+        values, and are those of stored parts under each formula.
         """
         totals: dict[TotalsKey, Totals] = {}
         for part in self.parts:
             rounded = [part.round_up(boundary) for boundary in boundaries]
-            part_totals = range_totals(part.source, customer_id, rounded, as_of, part.groups)
+            part_totals = range_totals(
+                part.source, customer_id, rounded, as_of, part.groups, are_parts_enough=are_parts_enough
+            )
             common = {key: totals[key].merge(part_totals[key]) for key in totals.keys() & part_totals.keys()}
             totals = {**totals, **part_totals, **common} if totals else part_totals
         return totals

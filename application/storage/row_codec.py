@@ -104,7 +104,8 @@ def decode_totals(
 ) -> Totals:
     """Decode totals from their seven columns."""
     try:
-        if type(count) is not int or type(last_at) not in _OPTIONAL_INT or type(last_position) not in _OPTIONAL_INT:
+        has_last = type(last_at) is type(last_position) is int
+        if type(count) is not int or not (has_last or (count == 0 and last_at is last_position is None)):
             raise ValueError(f"count {count!r}, last at {last_at!r}, position {last_position!r}")
         return Totals(
             Decimal(total), count, None if last is None else Decimal(last), last_at, last_position,
@@ -193,7 +194,6 @@ _revisions_decoder = msgspec.json.Decoder(dict[str, int])
 _history_decoder = msgspec.json.Decoder(list[tuple[int, msgspec.Raw, int, int, int]])
 _folded_decoder = msgspec.json.Decoder(list[tuple[int, int, msgspec.Raw]])
 _pinned_decoder = msgspec.json.Decoder(dict[str, tuple[list[tuple[int, msgspec.Raw]], str | None]])
-_OPTIONAL_INT = (int, type(None))
 _DECODE_ERRORS = (msgspec.MsgspecError, ArithmeticError, AttributeError, TypeError, ValueError)
 
 
