@@ -179,6 +179,7 @@ from .object_import.results import ObjectImport, ObjectReport, ObjectStatus, Rej
 from .outbox.outbox import Outbox
 from .outbox.results import OutboxLag, RejectedRow, RelayResult
 from .queries.comparison import CustomerDifference, GenerationDifference, MeterDifference, WindowState
+from .queries.control_totals import ControlTotalDifference
 from .queries.explanation_csv import explanation_csv
 from .queries.invoice_csv import invoice_lines_csv
 from .queries.invoice_lines import InvoiceLineReader
@@ -267,6 +268,7 @@ __all__ = [
     "ConsistencyProof",
     "ConsumedMessages",
     "ControlTotal",
+    "ControlTotalDifference",
     "CopyNotSupported",
     "Corrupted",
     "Cosignature",

@@ -126,6 +126,7 @@ class TaskService:
                 "generation": verification.generation,
                 "closed_periods": verification.closed_periods,
                 "differing_periods": len(verification.differing_periods),
+                "differing_runs": len({difference.run for difference in verification.differing_runs}),
                 "differing_tables": ", ".join(differing),
                 "missing_triggers": ", ".join(verification.missing_triggers),
             }

@@ -170,6 +170,24 @@ def closing_positions(recorder: EventRecorder) -> Mapping[str, Sequence[int]]:
     return positions
 
 
+def closing_changes(recorder: EventRecorder, event_name: str) -> Iterator[tuple[int, str, Bounds, Closing | None]]:
+    """Yield each closing on a meter, and None for each reopening, with its position, its stream and its period."""
+    for stored in events_by_prefix(recorder, CustomerPeriods.stream_id(event_name, "")):
+        event = _decode(stored)
+        if isinstance(event, Closing | _Reopening):
+            bounds = to_microseconds(event.start), to_microseconds(event.end)
+            yield stored.id, str(stored.originator_id), bounds, event if isinstance(event, Closing) else None
+
+
+def run_end_positions(recorder: EventRecorder) -> Mapping[str, int]:
+    """Return the positions of the ends of billing runs, by the stream of the run."""
+    return {
+        str(stored.originator_id): stored.id
+        for stored in recorder.select_by_prefix(RUN_PREFIX)
+        if stored.topic == BillingRun.BillingRunClosed.__name__
+    }
+
+
 def billing_runs(ledger: Ledger, as_of: AsOf | None = None) -> list[BillingRun]:
     """Return the billing runs that were started at `as_of`, as they were then, in their order."""
     runs = ledger.aggregates(ledger.ledger_recorder.select_by_prefix(RUN_PREFIX), as_of)

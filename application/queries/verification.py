@@ -18,6 +18,7 @@ from ...projections.projector import Progress, Projector
 from ..ledger.closings import closing_positions
 from ..ledger.ledger import Ledger
 from ..storage.ports import CorruptedReadModel, GenerationStore
+from .control_totals import ControlTotalComparer, ControlTotalDifference
 from .meter_query import MeterQueryFactory
 from .period_totals import group_keys, totals_at
 from .range_views import bounds_of, under_rules_of
@@ -69,8 +70,9 @@ class PeriodDifference:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The result of comparing the read models and the closed periods with the ledger up to `position`.
+    """The result of comparing read models, closed periods and billing runs with the ledger up to `position`.
 
+    `differing_runs` are the control totals of billing runs that aren't the sums of the closings and of the usage.
     `missing_triggers` are those that protect stored events and are missing or disabled.
     """
 
@@ -80,11 +82,14 @@ class Verification:
     closed_periods: int
     differing_periods: tuple[PeriodDifference, ...]
     missing_triggers: tuple[str, ...] = ()
+    billing_runs: int = 0
+    differing_runs: tuple[ControlTotalDifference, ...] = ()
 
     @property
     def is_equal(self) -> bool:
         """Whether there is no difference, and the triggers are there that protect stored events."""
-        return not (self.differing_periods or self.missing_triggers) and all(table.is_equal for table in self.tables)
+        differs = self.differing_periods or self.differing_runs or self.missing_triggers
+        return not differs and all(table.is_equal for table in self.tables)
 
 
 StoredClosing = tuple[ClosedPeriod, int, ClosedPeriod | None]
@@ -101,9 +106,10 @@ class Verifier:
         self._generations = generations
         self._meter_queries = meter_queries
         self._projector = projector
+        self._control_totals = ControlTotalComparer(ledger, meter_queries)
 
     def verify(self, progress: Callable[[Progress], None] | None = None) -> Verification:
-        """Compare each table of the live generation, and every closed period, including reopened ones."""
+        """Compare each table of the live generation, every closed period, also reopened ones, and all billing runs."""
         with self._meter_queries.session(accept_outdated_rules=True) as live:
             position = live.position()
             meters = self._ledger.meters(AsOf(position=position))
@@ -123,8 +129,12 @@ class Verifier:
                     differences = tuple(
                         difference for closing in periods for difference in self._period_differences(expected, *closing)
                     )
+                    runs = self._control_totals.closed_runs(position)
+                    differing_runs = tuple(self._control_totals.differences(expected, runs))
         triggers = tuple(self._ledger.ledger_recorder.missing_triggers())
-        return Verification(live.generation, position, tables, len(periods), differences, triggers)
+        return Verification(
+            live.generation, position, tables, len(periods), differences, triggers, len(runs), differing_runs
+        )
 
     def closings(self, position: int) -> list[StoredClosing]:
         """Return all closings up to a position of the ledger."""

@@ -218,7 +218,8 @@ def test_progress_is_shown_while_a_task_runs(browser: Browser) -> None:
         run.progress(1_500, 2_000)
         is_done.wait()
         return {
-            "is_equal": True, "position": 7, "closed_periods": 0, "differing_periods": 0, "differing_tables": "",
+            "is_equal": True, "position": 7, "closed_periods": 0, "differing_periods": 0, "differing_runs": 0,
+            "differing_tables": "",
         }  # fmt: skip
 
     with Metering.open(browser.ledger_url) as metering:

@@ -14,6 +14,7 @@ from .terminal import format_name, progress_bar, projection_progress, say
 
 if TYPE_CHECKING:
     from ...archive.results import ArchiveComparison
+    from ...queries.control_totals import ControlTotalDifference
     from ...queries.verification import PeriodDifference, RowDifference, Verification
 
 WitnessesOption = Annotated[
@@ -45,9 +46,10 @@ def verify(
 ) -> None:
     """Compare all totals with totals recomputed from the ledger.
 
-    Compares the live read models row by row, and the frozen totals of closed periods. With --checkpoints, compares the
-    ledger with its checkpoints first. With --archive, DuckDB recomputes the totals and the digests of closed periods
-    from an archive instead, by SQL. The exit status is 1 if anything differs; the output names the first difference.
+    Compares the live read models row by row, the frozen totals of closed periods, and the control totals of billing
+    runs. With --checkpoints, compares the ledger with its checkpoints first. With --archive, DuckDB recomputes the
+    totals and the digests of closed periods from an archive instead, by SQL. The exit status is 1 if anything differs;
+    the output names the first difference.
     """
     if archive is not None:
         if checkpoints is not None or key is not None:
@@ -116,6 +118,10 @@ def show_verification(verification: "Verification") -> None:
     differing = len(verification.differing_periods)
     periods = format_count(verification.closed_periods, "closed period")
     say(f"{periods}, {format_count(differing, 'differs', 'differ') if differing else 'none differs'}")
+    if verification.billing_runs:
+        differing = len({difference.run for difference in verification.differing_runs})
+        runs = format_count(verification.billing_runs, "billing run")
+        say(f"{runs}, {format_count(differing, 'differs', 'differ') if differing else 'none differs'}")
     if verification.missing_triggers:
         names = ", ".join(verification.missing_triggers)
         say(f"Triggers that protect stored events are missing or disabled: {names}")
@@ -124,6 +130,8 @@ def show_verification(verification: "Verification") -> None:
             _show_row_difference(table_verification.difference)
     for period_difference in verification.differing_periods:
         _show_period_difference(period_difference)
+    for run_difference in verification.differing_runs:
+        _show_run_difference(run_difference)
     if any(not table_verification.is_equal for table_verification in verification.tables):
         say()
         say("Run 'tallybook projection rebuild' to build the read models again from the ledger, then promote them.")
@@ -134,6 +142,16 @@ def _show_row_difference(difference: "RowDifference") -> None:
     say(f"{difference.table} differs first at {difference.key}")
     say(f"  found     {difference.found or 'no such row'}")
     say(f"  expected  {difference.expected or 'no such row'}")
+
+
+def _show_run_difference(difference: "ControlTotalDifference") -> None:
+    say()
+    say(f"The control total of billing run {difference.run} on {difference.event_name} differs")
+    for label, total in (("found", difference.found), ("expected", difference.expected)):
+        text = (
+            "none" if total is None else ", ".join(f"{name} {value}" for name, value in total if name != "event_name")
+        )
+        say(f"  {label:<10}{text}")
 
 
 def _show_period_difference(difference: "PeriodDifference") -> None:
