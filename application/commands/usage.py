@@ -55,10 +55,14 @@ class UsageCommands:
 
     def record(self, meter_event: object) -> Receipt:
         """Record one meter event, with those of other threads. Raises the error it is rejected with."""
-        (receipt,) = compare_pruned(self.ledger, Receipts([self._group_commit.record(meter_event)]))
+        (receipt,) = compare_pruned(self.ledger, Receipts([self.record_one_new(meter_event)]))
         if receipt.error is not None:
             raise receipt.error
         return receipt
+
+    def record_one_new(self, meter_event: object) -> Receipt:
+        """Record one meter event, with those of other threads, as `record_new` does."""
+        return self._group_commit.record(meter_event)
 
     def record_many(
         self,

@@ -4,11 +4,15 @@ import asyncio
 from collections.abc import Coroutine
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tallybook.application import AsyncMetering, InvalidRequest, Metering
 from tallybook.domain.errors import LedgerUnavailable
+
+from ..archive.blocked_archive import BlockedArchive
+from ..archive.pruning import LIFTED, History
 
 ALL_TIME = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -97,3 +101,35 @@ def test_context_variables_are_those_of_the_caller(monkeypatch: pytest.MonkeyPat
             assert await ledger.catch_up() == "req-1"
 
     run(test())
+
+
+def test_recording_does_not_wait_for_an_archive(tmp_path: Path) -> None:
+    """Queries and meter events that are sent again wait for it, more of them than there are threads."""
+    with Metering.open(f"sqlite:///{tmp_path / 'usage.db'}", policy=LIFTED, clock=lambda: NOW) as metering:
+        metering.meters.configure("tokens", customer_key="customer")
+        metering.record("tokens", PAYLOAD, identifier="old")
+        metering.catch_up()
+        history = History(tmp_path)
+        history.archive_all(metering)
+        assert history.prune(metering).events == 1
+        archive = BlockedArchive(metering)
+
+        async def test() -> None:
+            ledger = AsyncMetering(metering, max_threads=2)
+            waiting = [asyncio.ensure_future(ledger.record("tokens", PAYLOAD, identifier="old")) for _ in range(3)]
+            sent_again = [{"event_name": "tokens", "payload": PAYLOAD, "identifier": "old"}]
+            batch = asyncio.ensure_future(ledger.record_many(sent_again))
+            queries = [asyncio.ensure_future(ledger.event("old")) for _ in range(3)]
+            try:
+                await asyncio.to_thread(archive.wait_until_reached)
+                for number in range(3):
+                    receipt = await asyncio.wait_for(ledger.record("tokens", PAYLOAD, identifier=f"{number}"), 30)
+                    assert receipt.outcome == "accepted"
+                assert not any(call.done() for call in (*waiting, batch, *queries))
+            finally:
+                archive.release()
+            receipts = [*await asyncio.gather(*waiting), *await batch]
+            assert {receipt.outcome for receipt in receipts} == {"duplicate"}
+            assert {found.identifier for found in await asyncio.gather(*queries)} == {"old"}
+
+        run(test())
