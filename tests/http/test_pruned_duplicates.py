@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -180,3 +180,41 @@ def test_a_server_that_shuts_down_does_not_wait_for_the_archive(ledger: PrunedLe
 
     asyncio.run(asyncio.wait_for(run(), 60))
     assert ledger.metering.event(identifier_of(SOURCE, "last")).value == 1
+
+
+def test_a_repetition_records_no_event_twice_that_has_no_identifier(ledger: PrunedLedger) -> None:
+    """Of a stream whose other event waits for the archive, or waited too long. Under another key they are new."""
+    key = ledger.keys[0]
+
+    async def run(query_timeout_seconds: float, *idempotency_keys: str) -> list[int]:
+        async with serve(ledger, query_timeout_seconds) as server:
+            session = await server.client.post(
+                "/v2/billing/meter_event_session", headers={"Authorization": f"Bearer {key}"}, json={}
+            )
+            token = session.json()["authentication_token"]
+            payload = {"customer": "stream", "value": "1"}
+            event = {"event_name": "tokens", "payload": payload, "timestamp": NOW.isoformat()}
+            events = [event, event | {"identifier": identifier_of(SOURCE, "old")}, event]
+
+            async def send(idempotency_key: str) -> int:
+                response = await server.client.post(
+                    "/v2/billing/meter_event_stream",
+                    headers={"Authorization": f"Bearer {token}", "Idempotency-Key": idempotency_key},
+                    json={"events": events},
+                )
+                return response.status_code
+
+            requests = [asyncio.create_task(send(idempotency_key)) for idempotency_key in idempotency_keys]
+            if query_timeout_seconds > 1:
+                await asyncio.to_thread(server.archive.wait_until_reached)
+                server.archive.release()
+            return await asyncio.gather(*requests)
+
+    def count() -> int:
+        return ledger.metering.total("tokens", "stream", NOW - timedelta(days=1), NOW + timedelta(days=1)).count
+
+    assert asyncio.run(asyncio.wait_for(run(60, "five", "five"), 60)) == [200, 200]
+    assert count() == 2
+    assert asyncio.run(asyncio.wait_for(run(0.2, "six"), 60)) == [503]
+    assert asyncio.run(asyncio.wait_for(run(60, "six"), 60)) == [200]
+    assert count() == 4

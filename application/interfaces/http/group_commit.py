@@ -135,6 +135,7 @@ class GroupCommitter:
         self._authenticate(requests)
         while unanswered := unprocessed(requests):
             self._replay_responses(unanswered)
+            self._restore_identifiers(unprocessed(unanswered))
             batch = first_per_idempotency_key(unprocessed(unanswered))
             with suppress(EntryExists):  # another process has recorded one of the requests
                 self._record_batch(batch)
@@ -183,6 +184,14 @@ class GroupCommitter:
             else:
                 request.response = response
 
+    def _restore_identifiers(self, requests: Sequence[PendingRequest]) -> None:
+        """Let repeated requests have the identifiers of the first ones, which wait for an archive, or did in vain."""
+        for request in requests:
+            if request.may_need_identifiers and request.idempotency_key is not None:
+                identifiers = self.ledger.idempotency.find_identifiers(request.idempotency_key)
+                if identifiers is not None:
+                    request.set_identifiers(identifiers)
+
     def _record_batch(self, requests: Sequence[PendingRequest]) -> None:
         if not requests:
             return
@@ -195,6 +204,8 @@ class GroupCommitter:
             for request, own in receipts_of(requests, receipts):
                 if not has_pending(own):
                     entries += self._complete(request, own, at)
+                elif request.may_need_identifiers and not request.has_stored_identifiers:
+                    entries.append(self._identifiers_entry(request, own, at))
             return entries
 
         started = perf_counter()
@@ -220,6 +231,11 @@ class GroupCommitter:
         decided = [receipt for receipt in receipts if not isinstance(receipt, PendingReceipt)]
         self._observer.batch_committed(decided, perf_counter() - started)
         rejected_events.commit(self.ledger.now())
+
+    def _identifiers_entry(self, request: PendingRequest, receipts: Sequence[Receipt], at: datetime) -> KeyValueEntry:
+        assert request.idempotency_key is not None
+        identifiers = [receipt.identifier for receipt in receipts]
+        return self.ledger.idempotency.identifiers_entry(request.idempotency_key, identifiers, to_microseconds(at))
 
     def _complete(self, request: PendingRequest, receipts: Sequence[Receipt], at: datetime) -> Sequence[KeyValueEntry]:
         """Set the response of a request, and return the entries to store with its events."""

@@ -12,7 +12,7 @@ from ...storage.key_value import EntryExists, KeyValueEntry, KeyValueStore
 from .errors import ApiError
 from .responses import ApiResponse
 
-RESPONSE_KIND = "answer"
+RESPONSE_KIND, IDENTIFIERS_KIND = "answer", "answer_identifiers"
 MAX_IDEMPOTENCY_KEY_LENGTH = 255
 KEY_PATTERN = r"^[!-~]([ -~]*[!-~])?$"
 
@@ -37,6 +37,11 @@ class IdempotencyKey(msgspec.Struct, frozen=True):
     def storage_key(self) -> str:
         """Return the key of the stored response. Each access key has its own idempotency keys."""
         return f"{self.owner}/{self.key}"
+
+    @property
+    def identifiers_key(self) -> str:
+        """Return the key of the identifiers of the request's events. Another request with the key has its own."""
+        return f"{self.storage_key}/{self.fingerprint.hex()}"
 
 
 def request_fingerprint(method: str, path: str, body: bytes) -> bytes:
@@ -84,6 +89,18 @@ class IdempotencyStore:
             at,
             _encode(_StoredResponse(key.fingerprint, request_id, response.status, response.body)),
         )
+
+    def find_identifiers(self, key: IdempotencyKey) -> list[str | None] | None:
+        """Return the identifiers that the events of a request without a response were recorded under, if it is known.
+
+        A repetition has to record those events under the same identifiers that have none of their own.
+        """
+        entry = self._key_values.get(IDENTIFIERS_KIND, [key.identifiers_key]).get(key.identifiers_key)
+        return None if entry is None else _decode_identifiers(entry.body)
+
+    def identifiers_entry(self, key: IdempotencyKey, identifiers: Sequence[str | None], at: int) -> KeyValueEntry:
+        """Return the entry of the identifiers of a request, to store in the transaction of its events."""
+        return KeyValueEntry(IDENTIFIERS_KIND, key.identifiers_key, at, _encode(identifiers))
 
     def run_once(
         self, key: IdempotencyKey, request_id: str, at: int, work: Callable[[bool], ApiResponse]
@@ -165,3 +182,4 @@ def key_in_use(key: str) -> ApiError:
 _KEY_REGEX = re.compile(KEY_PATTERN)
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_StoredResponse).decode
+_decode_identifiers = msgspec.msgpack.Decoder(list[str | None]).decode

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from ....domain.authorship import Author
 from ....domain.meter_event_input import MeterEventInput
 from ...access_keys.views import AccessKeyView
@@ -51,6 +53,8 @@ class PendingRequest:
     """Done after a transaction: with None if the request has to be compared with pruned events."""
     record_request: RecordRequest | None = None
     idempotency_key: IdempotencyKey | None = None
+    has_stored_identifiers: bool = False
+    """Whether its events have the identifiers under which an earlier request with its idempotency key recorded them."""
     receipts: Receipts | None = None
     """Those of its events, once these are recorded."""
     response: ApiResponse | None = None
@@ -59,6 +63,27 @@ class PendingRequest:
     def is_processed(self) -> bool:
         """Whether it has a response, or is recorded but has to be compared with pruned events."""
         return self.response is not None or (self.receipts is not None and has_pending(self.receipts))
+
+    @property
+    def may_need_identifiers(self) -> bool:
+        """Whether some of its events have no identifier, and others have one, which may be that of a pruned event.
+
+        If it is, the request waits for the archive without a response, and a repetition must not record the others
+        again.
+        """
+        if self.idempotency_key is None or self.record_request is None or self.receipts is not None:
+            return False
+        return len({event.identifier is None for event in self.record_request.event_inputs}) > 1
+
+    def set_identifiers(self, identifiers: Sequence[str | None]) -> None:
+        """Let its events that have no identifier have those of an earlier request, in the same order."""
+        assert self.record_request is not None
+        event_inputs = [
+            replace(event, identifier=identifier) if event.identifier is None else event
+            for event, identifier in zip(self.record_request.event_inputs, identifiers, strict=True)
+        ]
+        self.record_request = self.record_request._replace(event_inputs=event_inputs)
+        self.has_stored_identifiers = True
 
     def fail(self, api_error: ApiError) -> None:
         """Respond with an error."""

@@ -8,7 +8,7 @@ from ...jobs.job import Job, JobResult, JobRun
 from ...usage_import.uploads import PART_KIND, UPLOAD_KIND
 from ...usage_import.uploads import RETENTION as UPLOAD_RETENTION
 from .authentication import SESSION_KIND
-from .idempotency import RESPONSE_KIND
+from .idempotency import IDENTIFIERS_KIND, RESPONSE_KIND
 from .ledgers import ServedLedger
 from .rejected_events import REJECTED_EVENT_KIND
 from .rejected_events import RETENTION as REJECTED_EVENT_RETENTION
@@ -20,6 +20,7 @@ from .webhooks.meter_events_source import EVENT_RETENTION
 _DAY = timedelta(days=1)
 RETENTION_BY_KIND: Mapping[str, timedelta] = {
     RESPONSE_KIND: _DAY,
+    IDENTIFIERS_KIND: _DAY,
     SESSION_KIND: _DAY,
     DELIVERED: _DAY,
     GIVEN_UP: EVENT_RETENTION,
