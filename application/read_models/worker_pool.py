@@ -1,16 +1,13 @@
 """Pools of worker processes, which fold and count pages on other CPU cores.
 
 A worker is a separate Python process. It receives calls on its standard input and ends when that ends, so it never
-outlives a parent that was killed. It isn't forked, because a program with threads must not fork, and it doesn't import
-the program's main module, as spawned workers of `multiprocessing` do.
+outlives a parent that was killed.
 """
 
 import atexit
 import logging
 import os
 import pickle
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,26 +17,18 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 from ...projections.ports import WorkerLost
+from ..python_process import kill, max_processes, start_python
 from .worker_main import READY_MESSAGE
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 Result = TypeVar("Result")
 DEFAULT_MAX_PROCESSES = 4
 """The process that collects the results can't keep up with more workers."""
-MAX_PROCESSES_SETTING = "TALLYBOOK_MAX_PROCESSES"
-"""Environment variable: the maximum number of processes, this one included; 1 disables workers."""
 PARALLEL_THRESHOLD_EVENTS = 250_000
 """For fewer events, starting workers takes longer than they save."""
 PIPELINE_DEPTH = 2
 """Calls that a worker has at most: one that it runs, and the next one, so that it never waits for it."""
 IDLE_TIMEOUT_SECONDS = 30.0
 """How long an unused pool stays alive, because a rebuild is often followed by a comparison or a verification."""
-_PIPE_BYTES = 1 << 20
-"""The maximum on Linux. With a smaller pipe, the reader waits more often for the interpreter lock."""
 _PROGRAM = Path(__file__).with_name("worker_main.py")
 
 _log = logging.getLogger("tallybook")
@@ -47,30 +36,20 @@ _log = logging.getLogger("tallybook")
 
 def available_workers() -> int:
     """Return how many workers may be started: one for each core but one; 0 if Python can't be started."""
-    setting = os.environ.get(MAX_PROCESSES_SETTING, "")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    process_count = int(setting) if setting.isdecimal() else min(cores, DEFAULT_MAX_PROCESSES)
-    is_python = Path(sys.executable or "").stem.startswith("python") and not getattr(sys, "frozen", False)
-    return max(process_count - 1, 0) if is_python else 0
+    process_count = max_processes()
+    if process_count is None:
+        process_count = min(cores, DEFAULT_MAX_PROCESSES)
+    return max(process_count - 1, 0)
 
 
 class Worker:
     """One worker process. It runs one call at a time; the next call may be sent meanwhile."""
 
     def __init__(self) -> None:
-        # The worker gets its own session, so that an interrupt from the terminal reaches only the parent process.
-        self._process = subprocess.Popen(  # noqa: S603 - no argument comes from outside
-            [sys.executable, "-P", str(_PROGRAM), *(entry for entry in map(str, sys.path) if "\0" not in entry)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
+        self._process = start_python(_PROGRAM)
         self._requests, self._responses = self._process.stdin, self._process.stdout
         self._request_lock, self._response_lock = threading.Lock(), threading.Lock()
-        for pipe in (self._requests, self._responses):
-            assert pipe is not None
-            with suppress(AttributeError, OSError):  # not supported or not permitted on every system
-                fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)  # pyright: ignore
 
     @property
     def is_running(self) -> bool:
@@ -112,12 +91,7 @@ class Worker:
 
     def terminate(self) -> None:
         """Kill the process, even during a call."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._requests, self._responses):
-            assert pipe is not None
-            with suppress(OSError):
-                pipe.close()
+        kill(self._process)
 
 
 class WorkerPool:

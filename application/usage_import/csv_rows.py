@@ -65,13 +65,23 @@ class CsvBatch(RowBatch):
     `lines` are the numbers of their lines, `cells` the cells of each, and `invalid` those with a wrong number of them.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self.lines: list[int] = []
+    def __init__(self, names: list[str]) -> None:
+        self._lines: list[int] = []
         self.cells: list[list[str]] = []
         self._names = names
 
     def __len__(self) -> int:
-        return len(self.lines)
+        return len(self._lines)
+
+    @property
+    def lines(self) -> list[int]:
+        """The number of the line of each row."""
+        return self._lines
+
+    @cached_property
+    def names(self) -> list[str] | None:
+        """The columns, if no row is invalid."""
+        return None if self.has_errors else self._names
 
     @cached_property
     def rows(self) -> Sequence[Row]:

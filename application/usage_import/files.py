@@ -2,18 +2,18 @@
 
 import codecs
 import hashlib
-import io
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from itertools import chain, islice
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from ...domain.errors import InvalidParameter
-from .csv_rows import CsvDialect, csv_batches, csv_lines, long_cells_allowed, read_csv_dialect
+from ..python_process import MAX_PROCESSES_SETTING
 from .encodings import UTF_8, encoding_of, is_western, marked_encoding
+from .file_reader import CHUNK_BYTES, FileReader, OnRead
 from .formats import (
     MAX_ROW_BYTES,
     TABLE_FORMATS,
@@ -22,18 +22,14 @@ from .formats import (
     FileFormat,
     FileLimits,
     FileOptions,
-    MalformedFile,
     Row,
     RowBatch,
-    row_batches,
 )
-from .json_rows import json_rows, jsonl_rows
-from .parquet_rows import parquet_rows, read_parquet_columns
-from .sources import STANDARD_INPUT, FileSource, ReportingReader, invalid_file, malformed_gzip, open_source
-from .table_rows import read_sheet_dialect, sheet_lines, sheet_rows
+from .reader_process import ReaderProcess, can_read_in_process
+from .sources import STANDARD_INPUT, FileSource, invalid_file, malformed_gzip, open_source
 
-CHUNK_BYTES = 1 << 20
-_MAX_HEADER_LINES = 200
+MIN_LIMITED_BYTES = 1 << 20
+"""A smaller text of others is read in this process: it can't take more than a second."""
 _SUFFIXES = {
     ".csv": FileFormat.CSV,
     ".tsv": FileFormat.TSV,
@@ -60,11 +56,19 @@ class UsageFile:
     """
 
     source: FileSource
-    dialect: FileDialect
+    reader: FileReader | ReaderProcess
     digest: bytes
-    columns: Sequence[str] | None
-    read: Callable[[BinaryIO], Iterator[RowBatch]]
     limits: FileLimits = field(default_factory=FileLimits)
+
+    @property
+    def dialect(self) -> FileDialect:
+        """How the file is read."""
+        return self.reader.dialect
+
+    @property
+    def columns(self) -> Sequence[str] | None:
+        """The columns of all rows."""
+        return self.reader.columns
 
     @property
     def path(self) -> Path:
@@ -77,41 +81,23 @@ class UsageFile:
 
     def batches(self, advance: ProgressCallback | None = None) -> Iterator[RowBatch]:
         """Yield all rows in batches. Raises InvalidImportFile if the file is malformed or changed meanwhile."""
-        source = self.source
-        contents = source.contents
-        contents.seek(0)
-        if advance is not None and self.dialect.file_format in TEXT_FORMATS:
-            reader = ReportingReader(contents, lambda: advance(source.stored.tell(), source.size))
-            contents = cast(BinaryIO, io.BufferedReader(reader, CHUNK_BYTES))
-        with long_cells_allowed():
-            try:
-                max_rows, count = self.limits.max_rows, 0
-                for batch in self.read(contents):
-                    count += len(batch)
-                    if max_rows is not None and count > max_rows:
-                        raise invalid_file(self.path, f"it has over {max_rows:,} rows. Divide it, or raise the limit")
-                    source.check_unchanged()
-                    if advance is not None:
-                        advance(source.stored.tell(), source.size)
-                    yield batch
-            except (MalformedFile, UnicodeDecodeError) as error:
-                raise invalid_file(self.path, str(error), getattr(error, "line", None)) from error
-        source.check_unchanged()
+        max_rows, count = self.limits.max_rows, 0
+        for batch in self.reader.batches(_on_read(self.source, advance)):
+            count += len(batch)
+            if max_rows is not None and count > max_rows:
+                raise invalid_file(self.path, f"it has over {max_rows:,} rows. Divide it, or raise the limit")
+            self.source.check_unchanged()
+            yield batch
+        self.source.check_unchanged()
 
     def find_header_line(self, columns: Sequence[str]) -> int | None:
         """Return the first line that has these names in its cells; None if no line near the start has."""
-        contents = self.source.contents
-        contents.seek(0)
-        match self.dialect.file_format:
-            case FileFormat.CSV | FileFormat.TSV:
-                lines = csv_lines(contents, self.dialect.encoding or UTF_8)
-            case FileFormat.XLSX:
-                lines = sheet_lines(contents, self.dialect.sheet or "")
-            case _:
-                return None
-        with suppress(MalformedFile):  # the missing column is what is reported
-            return next((line for line, names in islice(lines, _MAX_HEADER_LINES) if names.issuperset(columns)), None)
-        return None
+        return self.reader.find_header_line(columns)
+
+
+def _on_read(source: FileSource, advance: ProgressCallback | None) -> OnRead:
+    """Return what is called with the number of bytes read."""
+    return lambda read: None if advance is None else advance(read, source.size)
 
 
 @contextmanager
@@ -130,15 +116,34 @@ def open_usage_file(
     What `options` don't say is determined from the suffix and the contents. Raises InvalidImportFile if the file can't
     be read, or if its format, encoding or delimiter is unclear.
     """
-    with open_source(path, contents) as source, long_cells_allowed():
+    with open_source(path, contents) as source:
         file_format = options.file_format or _find_format(source)
         _check_options(options, file_format)
-        digest, encoding = _read_through(source, file_format, options.encoding, advance, limits.max_bytes)
+        digest, encoding, size = _read_through(source, file_format, options.encoding, advance, limits.max_bytes)
+        options = replace(options, file_format=file_format, encoding=encoding)
+        reader = _open_reader(source, options, limits, size, advance)
         try:
-            dialect, columns, read = _open_rows(source, file_format, encoding, options, limits)
-        except (MalformedFile, UnicodeDecodeError) as error:
-            raise invalid_file(path, str(error), getattr(error, "line", None)) from error
-        yield UsageFile(source, dialect, digest, columns, read, limits)
+            yield UsageFile(source, reader, digest, limits)
+        finally:
+            reader.close()
+
+
+def _open_reader(
+    source: FileSource, options: FileOptions, limits: FileLimits, size: int, advance: ProgressCallback | None
+) -> FileReader | ReaderProcess:
+    """Return the reader of a file, in a process of its own for files that may take much time or memory."""
+    is_text = options.file_format in TEXT_FORMATS
+    if is_text and (not limits.is_limited or size < MIN_LIMITED_BYTES):
+        return FileReader(source, options, limits)
+    if can_read_in_process():
+        return ReaderProcess(source, options, limits, _on_read(source, advance))
+    if limits.is_limited and not is_text:
+        problem = (
+            f"{options.file_format} is read in a process of its own here, and none can be started: see "
+            f"{MAX_PROCESSES_SETTING}. Save it as CSV"
+        )
+        raise invalid_file(source.path, problem)
+    return FileReader(source, options, limits)
 
 
 def _find_format(source: FileSource) -> FileFormat:
@@ -176,44 +181,14 @@ def _check_options(options: FileOptions, file_format: FileFormat) -> None:
         raise InvalidParameter("'header_row' must be 1 or more.", field="header_row", value=options.header_row)
 
 
-def _open_rows(
-    source: FileSource, file_format: FileFormat, encoding: str | None, options: FileOptions, limits: FileLimits
-) -> tuple[FileDialect, Sequence[str] | None, Callable[[BinaryIO], Iterator[RowBatch]]]:
-    """Return the dialect of a file, its columns, and the function that reads its rows. Raises MalformedFile."""
-    file = source.contents
-    file.seek(0)
-    compression = "gzip" if source.is_compressed else None
-    match file_format:
-        case FileFormat.CSV | FileFormat.TSV:
-            delimiter = options.delimiter or ("\t" if file_format is FileFormat.TSV else None)
-            csv = read_csv_dialect(file, encoding or UTF_8, delimiter, options.header_row)
-            dialect = FileDialect(file_format, compression, csv.encoding, csv.delimiter, csv.header_line)
-            return dialect, csv.columns, _csv_reader(csv)
-        case FileFormat.XLSX:
-            sheet = read_sheet_dialect(file, options.sheet, options.header_row, limits.max_bytes)
-            dialect = FileDialect(file_format, compression, header_line=sheet.header_line, sheet=sheet.sheet)
-            return dialect, sheet.columns, lambda opened: row_batches(sheet_rows(opened, sheet))
-        case FileFormat.PARQUET:
-            columns = read_parquet_columns(file, limits.max_bytes)
-            return FileDialect(file_format, compression), columns, lambda opened: row_batches(parquet_rows(opened))
-        case FileFormat.JSON | FileFormat.JSONL:
-            read = json_rows if file_format is FileFormat.JSON else jsonl_rows
-            used = encoding or UTF_8
-            return FileDialect(file_format, compression, used), None, lambda opened: row_batches(read(opened, used))
-
-
-def _csv_reader(dialect: CsvDialect) -> Callable[[BinaryIO], Iterator[RowBatch]]:
-    return lambda opened: csv_batches(opened, dialect)
-
-
 def _read_through(
     source: FileSource,
     file_format: FileFormat,
     encoding: str | None,
     advance: ProgressCallback | None,
     max_bytes: int | None,
-) -> tuple[bytes, str | None]:
-    """Return the digest of a file and its encoding, after checking that it is text whose lines fit in memory.
+) -> tuple[bytes, str | None, int]:
+    """Return the digest of a file, its encoding and size, after checking that it is text whose lines fit in memory.
 
     The encoding is None if the format isn't text.
     """
@@ -237,7 +212,7 @@ def _read_through(
                 advance(source.stored.tell(), source.size)
     except (EOFError, OSError, zlib.error) as error:
         raise malformed_gzip(source.path, error) from error
-    return digest.digest(), None if check is None else check.finish()
+    return digest.digest(), None if check is None else check.finish(), unpacked
 
 
 class _TextCheck:

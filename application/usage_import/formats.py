@@ -14,6 +14,8 @@ MAX_ROW_BYTES = 32 << 20
 """A longer line is not read into memory. The longest one takes about 600 MB while it is parsed as CSV."""
 
 
+_BYTES_PER_CPU_SECOND = 100_000
+"""Files of programs take at most a tenth of the time: compressed, a megabyte may have 100,000 rows."""
 LINE_COLUMN, REASON_COLUMN = "rejected_line", "rejected_reason"
 REASON_COLUMNS = frozenset({LINE_COLUMN, REASON_COLUMN})
 """The columns that a file of rejected rows has besides those of the file: see `error_rows.py`."""
@@ -51,10 +53,25 @@ class FileOptions:
 
 @dataclass(frozen=True, slots=True)
 class FileLimits:
-    """How much a file may contain, so that a small one can't unpack to more than fits; None is no limit."""
+    """How much a file may contain, so that a small one can't unpack to more than fits; None is no limit.
+
+    `max_memory_bytes` is what the process may take that reads it. With a limit of bytes or rows, as for files of
+    others, that process has a limit of processor time too: `min_cpu_seconds`, and more for a large file.
+    """
 
     max_bytes: int | None = None
     max_rows: int | None = None
+    max_memory_bytes: int = 1 << 30
+    min_cpu_seconds: int = 60
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether bytes or rows are limited."""
+        return self.max_bytes is not None or self.max_rows is not None
+
+    def cpu_seconds(self, size: int) -> int | None:
+        """Return the processor time that may be spent on reading a file of this size; None is no limit."""
+        return self.min_cpu_seconds + size // _BYTES_PER_CPU_SECOND if self.is_limited else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +127,64 @@ class RowBatch:
         """Whether a row is invalid."""
         return any(row.error is not None for row in self._rows)
 
+    @cached_property
+    def names(self) -> list[str] | None:
+        """The columns, if all rows have the same in the same order, and none is invalid or has its text."""
+        names = list(self._rows[0].cells) if self._rows else []
+        is_regular = all(list(row.cells) == names and row.error is None and row.raw is None for row in self._rows)
+        return names if is_regular else None
+
+    @property
+    def lines(self) -> list[int]:
+        """The number of the line of each row."""
+        return [row.line for row in self._rows]
+
     def column(self, name: str) -> Sequence[object]:
         """Return the cells of a column, if no row is invalid. Raises KeyError."""
         return [row.cells[name] for row in self._rows]
+
+
+class ColumnBatch(RowBatch):
+    """Consecutive rows with the same columns, none of them invalid. A `Row` of each is made only if it is needed."""
+
+    def __init__(self, names: Sequence[str], lines: list[int], columns: Sequence[Sequence[object]]) -> None:
+        self._lines = lines
+        self._columns = dict(zip(names, columns, strict=True))
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @cached_property
+    def rows(self) -> Sequence[Row]:
+        """The rows."""
+        cells_of_rows = zip(*self._columns.values(), strict=True)
+        return [
+            Row(line, dict(zip(self._columns, cells, strict=True)), _size(cells))
+            for line, cells in zip(self._lines, cells_of_rows, strict=True)
+        ]
+
+    @cached_property
+    def has_errors(self) -> bool:
+        """Whether a row is invalid."""
+        return False
+
+    @cached_property
+    def names(self) -> list[str] | None:
+        """The columns."""
+        return list(self._columns)
+
+    @property
+    def lines(self) -> list[int]:
+        """The number of the line of each row."""
+        return self._lines
+
+    def column(self, name: str) -> Sequence[object]:
+        """Return the cells of a column. Raises KeyError."""
+        return self._columns[name]
+
+
+def _size(cells: Iterable[object]) -> int:
+    return sum(len(cell) if isinstance(cell, str) else 8 for cell in cells)
 
 
 def row_batches(rows: Iterable[Row]) -> Iterator[RowBatch]:

@@ -18,8 +18,8 @@ from .results import RejectedRow
 from .uploads import Upload, UploadStore
 
 CHECK, IMPORT = "import-check", "import"
-MAX_UNPACKED_BYTES, MAX_ROWS = 256 * 1024 * 1024, 2_000_000
-"""The most that an upload may unpack to, and the most rows that it may have. `tallybook import` has no limit."""
+LIMITS = FileLimits(max_bytes=256 << 20, max_rows=2_000_000, max_memory_bytes=512 << 20)
+"""The most that an upload may unpack to, its rows, and the memory to read it. `tallybook import` has only the last."""
 MAX_FIRST_REJECTED = 20
 
 
@@ -49,7 +49,7 @@ def start_import(
             file = stack.enter_context(
                 open_usage_file(
                     Path(upload.file_name), file_options, run.progress, contents=contents,
-                    limits=FileLimits(MAX_UNPACKED_BYTES, MAX_ROWS),
+                    limits=LIMITS,
                 )
             )  # fmt: skip
             recorder = stack.enter_context(open_dry_run(metering, file.path, file.digest)) if dry_run else None

@@ -53,7 +53,7 @@ class NestedCell:
         return "an object"
 
 
-class _DuplicateKey(NamedTuple):
+class DuplicateKey(NamedTuple):
     """An object in which a key occurs twice, so that its value is ambiguous."""
 
     key: str
@@ -236,7 +236,7 @@ def _end_of_spaces(text: str, start: int) -> int:
 
 
 def _to_row(line: int, value: object, size: int) -> Row:
-    if isinstance(value, _DuplicateKey):
+    if isinstance(value, DuplicateKey):
         return invalid_row(line, size, f"The key {abbreviated_repr(value.key)} occurs twice in the object.")
     if not isinstance(value, dict):
         return invalid_row(line, size, "Each row must be an object.")
@@ -244,7 +244,7 @@ def _to_row(line: int, value: object, size: int) -> Row:
     if is_cloud_event(fields):
         fields = from_cloud_event(fields)
     payload = fields.pop("payload", None)
-    if isinstance(payload, _DuplicateKey):
+    if isinstance(payload, DuplicateKey):
         message = f"The key {abbreviated_repr(payload.key)} occurs twice in 'payload'."
         return invalid_row(line, size, message, "payload")
     if payload is not None and not isinstance(payload, dict):
@@ -265,7 +265,7 @@ def to_cell(value: object) -> object:
     """Return a value as a cell. Nested values may be so deep that their repr would exceed the stack."""
     if isinstance(value, dict):
         return NestedCell(cast(dict[str, object], value))
-    if isinstance(value, list | _DuplicateKey):
+    if isinstance(value, list | DuplicateKey):
         return UnusableCell("a list" if isinstance(value, list) else "an object")
     return value
 
@@ -275,7 +275,7 @@ def _object(pairs: list[tuple[str, object]]) -> object:
     if len(fields) == len(pairs):
         return fields
     keys: set[str] = set()
-    return next(_DuplicateKey(key) for key, _ in pairs if key in keys or keys.add(key))
+    return next(DuplicateKey(key) for key, _ in pairs if key in keys or keys.add(key))
 
 
 def _number(text: str) -> object:

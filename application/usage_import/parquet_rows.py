@@ -1,80 +1,68 @@
-"""Usage files in Parquet, row by row. The library is in the extra `files`."""
+"""Usage files in Parquet, in batches of rows. The library is in the extra `files`."""
 
-import io
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import date
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any, BinaryIO, cast
 
 from .csv_rows import column_names
-from .formats import MAX_ROW_BYTES, MalformedFile, Row
+from .formats import BATCH_ROWS, MAX_BATCH_SIZE, MAX_ROW_BYTES, ColumnBatch, MalformedFile
 from .json_rows import NestedCell, UnusableCell
-from .parquet_batches import Leaf, check_unpacked_size, plan_row_groups
 from .table_rows import import_library, reported_as_malformed
 
-_FOOTER_END_BYTES = 8
-"""A Parquet file ends with the length of its metadata and the letters PAR1."""
-_MAX_FOOTER_BYTES = 8 << 20
 _BUFFER_BYTES = 1 << 16
 """Without a buffer, a whole column chunk is in memory."""
+_MAX_DECODED_ROWS = 1_000
+_MAX_DECODED_BYTES = 32 << 20
+"""Few rows are decoded at once if they are large, as far as the metadata of the file says so."""
 
 
 def read_parquet_columns(file: BinaryIO, max_bytes: int | None = None) -> list[str]:
     """Return the columns of a Parquet file. Raises MalformedFile, also if it takes more bytes unpacked."""
     with _open_parquet(file) as parquet:
-        if max_bytes is not None:
-            check_unpacked_size(file, parquet.metadata, max_bytes)
+        groups = map(parquet.metadata.row_group, range(parquet.metadata.num_row_groups))
+        if max_bytes is not None and sum(group.total_byte_size for group in groups) > max_bytes:
+            raise MalformedFile(f"it takes over {max_bytes:,} bytes when it is unpacked")
         return column_names(parquet.schema_arrow.names)
 
 
-def parquet_rows(file: BinaryIO) -> Iterator[Row]:
-    """Return the rows of a Parquet file. Raises MalformedFile. They are converted column by column, which is faster.
-
-    Memory does not depend on the number of rows, except for lists and categories: see `plan_row_groups`.
-    """
-    number = 0
+def parquet_batches(file: BinaryIO) -> Iterator[ColumnBatch]:
+    """Yield the rows of a Parquet file in batches, as it has them: column by column. Raises MalformedFile."""
+    first, size = 1, 0
     with _open_parquet(file) as parquet:
         arrow: Any = import_library("pyarrow")
         names = column_names(parquet.schema_arrow.names)
-        texts = [column.path for column in _leaf_schemas(parquet) if column.physical_type == "BYTE_ARRAY"]
-        with_dictionaries = _reopen(parquet, file, texts)
-        leaves = [
-            Leaf(schema, arrow.types.is_dictionary(read), arrow.types.is_dictionary(given))
-            for schema, read, given in zip(
-                _leaf_schemas(parquet), _leaf_types(with_dictionaries), _leaf_types(parquet), strict=True
-            )
-        ]
-        paths: frozenset[str] = frozenset()
-        for group in plan_row_groups(file, leaves, with_dictionaries):
-            if group.dictionary_paths != paths:
-                paths = group.dictionary_paths
-                parquet = _reopen(parquet, file, sorted(paths))  # noqa: PLW2901
-            for batch in parquet.iter_batches(group.batch_rows, row_groups=[group.number], use_threads=False):
-                columns = [_cells(arrow, column) for column in batch.columns]
-                size = sum(map(_total_size, columns)) // batch.num_rows + 1 if batch.num_rows else 1
-                for values in zip(*columns, strict=True):
-                    number += 1
-                    yield Row(number, dict(zip(names, values, strict=False)), size)
+        columns: list[list[object]] = [[] for _ in names]
+        for part in _decoded_parts(parquet):
+            for values, column in zip(columns, part.columns, strict=True):
+                cells = _cells(arrow, column)
+                values.extend(cells)
+                size += _total_size(cells)
+            if columns and (size >= MAX_BATCH_SIZE or len(columns[0]) >= BATCH_ROWS):
+                yield from _batches(names, columns, first, size)
+                first, size = first + len(columns[0]), 0
+                columns = [[] for _ in names]
+        yield from _batches(names, columns, first, size)
 
 
-def _leaf_schemas(parquet: Any) -> list[Any]:
-    schema = parquet.metadata.schema
-    return [schema.column(index) for index in range(len(schema))]
+def _batches(names: Sequence[str], columns: list[list[object]], first: int, size: int) -> Iterator[ColumnBatch]:
+    """Yield rows from number `first` on in batches, given their size."""
+    count = len(columns[0]) if columns else 0
+    step = max(count * MAX_BATCH_SIZE // max(size, MAX_BATCH_SIZE), 1)
+    for start in range(0, count, step):
+        part = [column[start : start + step] for column in columns]
+        yield ColumnBatch(names, list(range(first + start, first + start + len(part[0]))), part)
 
 
-def _leaf_types(parquet: Any) -> list[Any]:
-    """Return the types of the columns without columns in them, in their order in the file."""
-    pending: list[Any] = [field.type for field in reversed(parquet.schema_arrow)]
-    leaf_types: list[Any] = []
-    while pending:
-        column_type = pending.pop()
-        storage = getattr(column_type, "storage_type", column_type)
-        fields = [storage.field(index).type for index in range(storage.num_fields)]
-        pending += reversed(fields)
-        leaf_types += [] if fields else [storage]
-    return leaf_types
+def _decoded_parts(parquet: Any) -> Iterator[Any]:
+    """Yield the rows of all row groups in parts that fit in memory."""
+    for index in range(parquet.metadata.num_row_groups):
+        group = parquet.metadata.row_group(index)
+        row_bytes = group.total_byte_size // max(group.num_rows, 1) + 1
+        rows = min(max(_MAX_DECODED_BYTES // row_bytes, 1), _MAX_DECODED_ROWS)
+        yield from parquet.iter_batches(rows, row_groups=[index], use_threads=False)
 
 
 def _total_size(cells: Sequence[object]) -> int:
@@ -83,7 +71,7 @@ def _total_size(cells: Sequence[object]) -> int:
         len(cell) if isinstance(cell, str) else _size(cell.values) if isinstance(cell, NestedCell) else 8
         for cell in cells
     ]
-    if max(sizes) > MAX_ROW_BYTES:
+    if max(sizes, default=0) > MAX_ROW_BYTES:
         raise MalformedFile(f"it has a row of over {MAX_ROW_BYTES:,} bytes")
     return sum(sizes)
 
@@ -165,64 +153,5 @@ def _open_parquet(file: BinaryIO) -> Generator[Any]:
     parquet = import_library("pyarrow.parquet")
     file.seek(0)
     with reported_as_malformed("it is no Parquet file, or it is corrupted"):
-        _check_footer(file)
         # Without pre_buffer: its threads abort a process that ends soon (pyarrow 26).
-        opened = parquet.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
-        _check_metadata(opened, file)
-        yield opened
-
-
-def _check_footer(file: BinaryIO) -> None:
-    """Raise MalformedFile for much metadata. It is in memory all the time: 5 kB for a row group of 300 bytes."""
-    end = file.seek(0, io.SEEK_END)
-    file.seek(max(end - _FOOTER_END_BYTES, 0))
-    size = int.from_bytes(file.read(4), "little")
-    if _MAX_FOOTER_BYTES < size < end:
-        raise MalformedFile(
-            f"its metadata takes {size:,} bytes; the limit is {_MAX_FOOTER_BYTES:,}. Write it with larger row groups"
-        )
-    file.seek(0)
-
-
-def _check_metadata(parquet: Any, file: BinaryIO) -> None:
-    """Raise an error if the metadata of a column chunk is invalid: `metadata.row_group(…).column(…)` ends the process.
-
-    Before pyarrow reads the first page of a column, it checks the metadata of all columns of the row group.
-    """
-    unread = _reopen(parquet, cast(BinaryIO, _FileWithoutPages(file)))
-    for index in range(parquet.metadata.num_row_groups):
-        with suppress(_PageWasRead):
-            for _ in unread.iter_batches(1, row_groups=[index], use_threads=False):
-                break
-
-
-class _PageWasRead(Exception):
-    """A page of a file was read whose metadata only is checked."""
-
-
-class _FileWithoutPages:
-    """A file of the same size whose contents can't be read."""
-
-    closed = False
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.size = file.seek(0, io.SEEK_END)
-
-    def seek(self, _offset: int, _whence: int = io.SEEK_SET) -> int:
-        """Go to the end, or nowhere."""
-        return self.size
-
-    def tell(self) -> int:
-        """Return the size."""
-        return self.size
-
-    def read(self, _size: int = -1) -> bytes:
-        """Raise _PageWasRead."""
-        raise _PageWasRead
-
-
-def _reopen(parquet: Any, file: BinaryIO, dictionary_paths: Sequence[str] = ()) -> Any:
-    """Return the same Parquet file, which reads the texts at these paths as dictionaries."""
-    return type(parquet)(
-        file, metadata=parquet.metadata, pre_buffer=False, buffer_size=_BUFFER_BYTES, read_dictionary=dictionary_paths
-    )
+        yield parquet.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)

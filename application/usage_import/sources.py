@@ -61,6 +61,7 @@ def open_source(path: Path, contents: BinaryIO | None = None) -> Generator[FileS
     With `contents`, an open file with the contents of `path`, that file is read, and closed at the end.
     """
     with _open_stored(path) if contents is None else contents as stored:
+        stored.seek(0)
         is_compressed = stored.read(len(_GZIP)) == _GZIP
         stored.seek(0)
         unpacked = cast(BinaryIO, io.BufferedReader(gzip.GzipFile(fileobj=stored))) if is_compressed else stored

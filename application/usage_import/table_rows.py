@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from datetime import date, datetime, time
 from decimal import Decimal
 from importlib import import_module
-from typing import IO, Any, BinaryIO, NamedTuple
-from xml.parsers import expat
+from typing import Any, BinaryIO, NamedTuple
 
 from ...domain.errors import InvalidParameter, TallybookError
 from .csv_rows import column_names
@@ -16,20 +15,7 @@ from .json_rows import UnusableCell
 
 MAX_UNPACKED_BYTES = 4 << 30
 """A spreadsheet that takes more when it is unpacked is rejected."""
-_MEMORY_FACTOR = 4
-"""A spreadsheet may take the limit of a file divided by this: its shared texts are in memory all the time."""
 MAX_SHEET_ROWS = 1 << 20
-_SMALL_PART_BYTES = 1 << 20
-"""A larger part of a spreadsheet must be a sheet or the shared texts: all others are in memory as trees of objects."""
-_MAX_ELEMENTS, _ROW_DEPTH = 200_000, 3
-_ROW = "http://schemas.openxmlformats.org/spreadsheetml/2006/main row"
-_HEAD_BYTES = 1 << 10
-_BEFORE_XML = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"
-_CONTENT_TYPES = "[Content_Types].xml"
-_SHEET_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.worksheet+xml"
-_SHARED_TEXTS_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"
-_SHEETS, _SHARED_TEXTS = "xl/worksheets/", "xl/sharedstrings.xml"
-"""Where programs store them. openpyxl finds others by their names too, whatever their content types are."""
 _SPREADSHEET_DIGITS = 15
 """Spreadsheets show at most as many significant digits of their binary numbers, which are exact then."""
 
@@ -47,9 +33,9 @@ def read_sheet_dialect(
 ) -> SheetDialect:
     """Return the sheet to read and its columns.
 
-    Raises MalformedFile if several sheets have contents, and if the file takes over a quarter of `max_bytes` unpacked.
+    Raises MalformedFile if several sheets have contents, and if the file takes over `max_bytes` unpacked.
     """
-    limit = MAX_UNPACKED_BYTES if max_bytes is None else min(MAX_UNPACKED_BYTES, max_bytes // _MEMORY_FACTOR)
+    limit = MAX_UNPACKED_BYTES if max_bytes is None else min(MAX_UNPACKED_BYTES, max_bytes)
     with _open_workbook(file, limit) as workbook:
         names = [name for name in workbook.sheetnames if hasattr(workbook[name], "iter_rows")]
         if sheet is not None and sheet not in names:
@@ -104,71 +90,9 @@ def _filled_rows(sheet: Any, first: int = 1) -> Iterator[tuple[int, tuple[Any, .
             yield line, cells
 
 
-def _check_parts(archive: zipfile.ZipFile) -> None:
-    """Raise MalformedFile if a part of a spreadsheet would take much more memory than it has bytes.
-
-    openpyxl reads all parts but the sheets as a whole, also a megabyte of styles in a file of 2 kB. What a part is
-    follows from the content types. One that doesn't begin like XML, such as a picture, is never read.
-    """
-    content_types: dict[str, set[str]] = {}
-    large = [member for member in archive.infolist() if member.file_size > _SMALL_PART_BYTES]
-    if large and all(member.filename != _CONTENT_TYPES for member in large):
-        root = import_library("openpyxl.xml.functions").fromstring(archive.read(_CONTENT_TYPES))
-        for override in import_library("openpyxl.packaging.manifest").Manifest.from_tree(root).Override:
-            content_types.setdefault(override.PartName[1:], set()).add(override.ContentType)
-    for member in large:
-        with archive.open(member) as part:
-            begins_like_xml = part.read(_HEAD_BYTES).lstrip(_BEFORE_XML).startswith(b"<")
-        name, kinds = member.filename, content_types.get(member.filename)
-        if kinds == {_SHEET_TYPE} and name.startswith(_SHEETS) and not name.endswith(".rels"):
-            with archive.open(member) as part:
-                _SheetCheck().read(part)
-        elif begins_like_xml and (kinds != {_SHARED_TEXTS_TYPE} or name.lower() != _SHARED_TEXTS):
-            raise MalformedFile(
-                f"its part {name} takes {member.file_size:,} bytes; the limit is {_SMALL_PART_BYTES:,}, "
-                "except for sheets. Save its sheet as CSV"
-            )
-
-
-class _SheetCheck:
-    """Checks that a sheet takes little memory at a time: openpyxl forgets rows, and no other elements.
-
-    It also reads all rows when it opens the file, also the empty ones: a file of 2 MB can have 100 million.
-    """
-
-    def __init__(self) -> None:
-        self._parser = expat.ParserCreate(namespace_separator=" ")
-        self._parser.StartElementHandler = self._start
-        self._parser.EndElementHandler = self._end
-        self._depth = self._rows = self._row_elements = self._other_elements = 0
-        self._is_in_row = False
-
-    def read(self, part: IO[bytes]) -> None:
-        """Read a sheet. Raise MalformedFile."""
-        self._parser.ParseFile(part)
-
-    def _start(self, name: str, _: object) -> None:
-        self._depth += 1
-        if self._depth <= _ROW_DEPTH:
-            self._is_in_row = self._depth == _ROW_DEPTH and name == _ROW
-            self._rows += self._is_in_row
-            self._row_elements = 0
-        if self._is_in_row:
-            self._row_elements += 1
-        else:
-            self._other_elements += 1
-        if self._rows > MAX_SHEET_ROWS:
-            raise MalformedFile(f"it has more than the {MAX_SHEET_ROWS:,} rows that a sheet can have")
-        if self._row_elements > _MAX_ELEMENTS or self._other_elements > _MAX_ELEMENTS:
-            raise MalformedFile(f"it has a row, or something else, of over {_MAX_ELEMENTS:,} elements")
-
-    def _end(self, _: str) -> None:
-        self._depth -= 1
-
-
 @contextmanager
 def _open_workbook(file: BinaryIO, max_bytes: int | None = None) -> Generator[Any]:
-    """Open a spreadsheet. With `max_bytes`, MalformedFile is raised if it takes more, or much more memory than that."""
+    """Open a spreadsheet. With `max_bytes`, MalformedFile is raised if it takes more unpacked."""
     openpyxl: Any = import_library("openpyxl")
     file.seek(0)
     with reported_as_malformed("it is no spreadsheet in the format xlsx, or it is corrupted"):
@@ -176,7 +100,6 @@ def _open_workbook(file: BinaryIO, max_bytes: int | None = None) -> Generator[An
             with zipfile.ZipFile(file) as archive:
                 if sum(member.file_size for member in archive.infolist()) > max_bytes:
                     raise MalformedFile(f"it takes over {max_bytes:,} bytes when it is unpacked. Save its sheet as CSV")
-                _check_parts(archive)
         file.seek(0)
         workbook = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
         try:
@@ -187,10 +110,10 @@ def _open_workbook(file: BinaryIO, max_bytes: int | None = None) -> Generator[An
 
 @contextmanager
 def reported_as_malformed(problem: str) -> Generator[None]:
-    """Raise MalformedFile for every error of a library: those of corrupted files are of many types."""
+    """Raise MalformedFile for every error of a library but MemoryError: those of corrupted files are of many types."""
     try:
         yield
-    except (MalformedFile, TallybookError):
+    except (MalformedFile, TallybookError, MemoryError):
         raise
     except Exception as error:
         raise MalformedFile(f"{problem}: {str(error).rstrip('.') or type(error).__name__}") from error

@@ -66,6 +66,7 @@ def read(path: Path) -> None:
         list(file.rows())
 
 
+@pytest.mark.usefixtures("without_processes")
 @pytest.mark.parametrize("name", CORRUPTED)
 def test_a_corrupted_file_is_rejected(tmp_path: Path, name: str) -> None:
     """While it is opened, or at the row that can't be read; also when the line of its header is looked for."""

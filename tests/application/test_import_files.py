@@ -166,6 +166,7 @@ def test_a_path_that_no_file_can_have_is_reported(tmp_path: Path, name: str) -> 
     assert (exc_info.value.field, exc_info.value.value) == ("file", str(tmp_path / name))
 
 
+@pytest.mark.usefixtures("without_processes")
 @pytest.mark.parametrize("name", ["f.xlsx", "f.parquet"])
 def test_a_format_whose_library_is_missing_names_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

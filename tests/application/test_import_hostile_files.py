@@ -21,7 +21,6 @@ from tallybook.application.usage_import.files import open_usage_file
 from tallybook.application.usage_import.formats import FileOptions, Row
 from tallybook.application.usage_import.importer import ImportSummary, RejectedRow, UsageImporter
 from tallybook.application.usage_import.json_rows import CHUNK_CHARACTERS, MAX_ROW_CHARACTERS, json_rows
-from tallybook.application.usage_import.parquet_rows import parquet_rows
 from tallybook.application.usage_import.row_mapper import RowFormat
 from tallybook.domain.errors import InvalidImportFile, InvalidRequest
 
@@ -125,6 +124,7 @@ def test_only_cells_that_are_needed_matter(tokens_ledger: Metering, tmp_path: Pa
     assert (summary.accepted, summary.rejected) == (2, 0)
 
 
+@pytest.mark.usefixtures("without_processes")
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -277,24 +277,9 @@ def test_progress_is_reported_while_no_rows_come(tmp_path: Path, suffix: str) ->
     assert len(reads) >= 3
 
 
-@pytest.mark.parametrize("text_type", ["string", "large_string", "dictionary"])
-def test_texts_that_rows_of_a_parquet_file_share_are_in_memory_once(tmp_path: Path, text_type: str) -> None:
-    """Whatever the file says of the type of the column."""
-    shared = pa.DictionaryArray.from_arrays(pa.array([0] * 2_000, pa.int32()), pa.array(["x" * 10_000]))
-    column = shared if text_type == "dictionary" else shared.cast(text_type)
-    path = tmp_path / "shared.parquet"
-    parquet.write_table(pa.table({"identifier": column}), path)
-    assert path.stat().st_size < 20_000
-    with path.open("rb") as file:
-        rows = list(parquet_rows(file))
-    assert len(rows) == 2_000
-    assert len({id(row.cells["identifier"]) for row in rows}) <= 2
-    assert min(row.size for row in rows) > 10_000
-
-
 @pytest.mark.parametrize("count", [1, 5])
 def test_a_parquet_file_with_a_cell_of_any_length_is_rejected(tmp_path: Path, count: int) -> None:
-    """By the numbers of the file; or when it is read, if the cell is in it once for many rows."""
+    """Also if the cell is in it once for many rows."""
     path = tmp_path / "wide.parquet"
     parquet.write_table(pa.table({"identifier": ["x" * 40_000_000] * count}), path)
     with (

@@ -153,6 +153,7 @@ def recorded(tallybook: CommandLine) -> list[tuple[str, str, str]]:
     return [(event["payload"]["customer"], event["payload"]["value"], event["occurred_at"]) for event in events]
 
 
+@pytest.mark.usefixtures("without_processes")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_real_file_is_imported_rightly_or_rejected_with_the_option_that_helps(
     tallybook: CommandLine, case: Case

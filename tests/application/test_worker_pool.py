@@ -10,9 +10,9 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tallybook.application.python_process import MAX_PROCESSES_SETTING
 from tallybook.application.read_models import worker_pool
 from tallybook.application.read_models.worker_pool import (
-    MAX_PROCESSES_SETTING,
     Worker,
     WorkerLost,
     WorkerPool,

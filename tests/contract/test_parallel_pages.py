@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from tallybook.application.ledger.ledger import Ledger
+from tallybook.application.python_process import MAX_PROCESSES_SETTING
 from tallybook.application.read_models import worker_pool
-from tallybook.application.read_models.worker_pool import MAX_PROCESSES_SETTING, WORKER_PROCESSES, WorkerPool
+from tallybook.application.read_models.worker_pool import WORKER_PROCESSES, WorkerPool
 from tallybook.domain.errors import LedgerUnavailable, ProjectionStopped
 from tallybook.projections import Projector, parallel_pages
 from tallybook.projections.models import RawPage

@@ -1,0 +1,190 @@
+"""Reads a usage file in a process of its own, which has limits of memory and of processor time.
+
+Libraries for spreadsheets and Parquet may take gigabytes and minutes for a small file. That ends this process only: the
+file is rejected, and the program goes on.
+"""
+
+import os
+import pickle
+import select
+import signal
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from subprocess import Popen, TimeoutExpired
+
+from ...domain.errors import InvalidRequest, UsageSourceUnavailable
+from ..python_process import kill, max_processes, start_python
+from .file_reader import OnRead
+from .formats import FileDialect, FileFormat, FileLimits, FileOptions, RowBatch
+from .reader_service import OUT_OF_MEMORY, SIZE_BYTES, BatchesRequest, HeaderRequest, OpenRequest, Request
+from .row_messages import Columns, End, Failed, HeaderLine, Message, Opened, Progress, Rows, decode, to_batch
+from .sources import FileSource, invalid_file
+
+_PROGRAM = Path(__file__).with_name("reader_main.py")
+_WAIT_MILLISECONDS = 200
+"""How often the caller hears of progress while no message comes, so that it can cancel."""
+_MAX_MESSAGE_BYTES = 256 << 20
+_PART_BYTES = 1 << 20
+_EXIT_SECONDS = 5
+_HINTS = {FileFormat.XLSX: "Save its sheet as CSV", FileFormat.PARQUET: "Write it with smaller row groups, or as CSV"}
+
+
+def can_read_in_process() -> bool:
+    """Return whether a process can be started that inherits an open file."""
+    return os.name == "posix" and max_processes() != 1
+
+
+class ReaderProcess:
+    """Reads a file as `FileReader` does, in another process. It raises the same errors.
+
+    It also raises InvalidImportFile if the limits are exceeded, or if the process is ended by a signal.
+    """
+
+    dialect: FileDialect
+    columns: Sequence[str] | None
+
+    def __init__(self, source: FileSource, options: FileOptions, limits: FileLimits, on_read: OnRead) -> None:
+        """Start the process and open the file. Raise InvalidImportFile and UsageSourceUnavailable."""
+        self._source = source
+        self._options = options
+        self._limits = limits
+        self._cpu_seconds = limits.cpu_seconds(source.size)
+        self._process: Popen[bytes] | None = None
+        self._progress = 0
+        self._is_answering = False
+        opened = self._open(on_read)
+        self.dialect, self.columns = opened.dialect, opened.columns
+
+    def batches(self, on_read: OnRead) -> Iterator[RowBatch]:
+        """Yield all rows in batches. The process reads ahead as far as the pipe has room."""
+        with self._answer(BatchesRequest(), on_read):
+            while not isinstance(message := self._receive(on_read), End):
+                if not isinstance(message, Columns | Rows):
+                    raise self._invalid_message()
+                yield to_batch(message)
+
+    def find_header_line(self, columns: Sequence[str]) -> int | None:
+        """Return the first line that has these names in its cells; None if no line near the start has."""
+        with self._answer(HeaderRequest(columns), _ignore):
+            message = self._receive(_ignore)
+            if not isinstance(message, HeaderLine):
+                raise self._invalid_message()
+        return message.line
+
+    def close(self) -> None:
+        """Kill the process."""
+        process, self._process, self._is_answering = self._process, None, False
+        if process is not None:
+            kill(process)
+
+    def _open(self, on_read: OnRead) -> Opened:
+        source = self._source
+        descriptor, self._progress = source.stored.fileno(), 0
+        try:
+            self._process = start_python(_PROGRAM, (descriptor,))
+        except OSError as error:
+            raise UsageSourceUnavailable(
+                f"{source.path} can't be read at the moment: no process can be started ({error.strerror or error}).",
+                field="file",
+                value=str(source.path),
+            ) from error
+        with self._closed_on_error():
+            self._write(OpenRequest(source.path, descriptor, self._options, self._limits, self._cpu_seconds))
+            message = self._receive(on_read)
+            if not isinstance(message, Opened):
+                raise self._invalid_message()
+        return message
+
+    @contextmanager
+    def _answer(self, request: Request, on_read: OnRead) -> Generator[None]:
+        """Send a request, and receive its answer in the block; to a new process if this one doesn't wait for one."""
+        if self._process is None or self._is_answering:
+            self.close()
+            self._open(on_read)
+        with self._closed_on_error():
+            self._is_answering, self._progress = True, 0
+            self._write(request)
+            yield
+            self._is_answering = False
+
+    @contextmanager
+    def _closed_on_error(self) -> Generator[None]:
+        """Kill the process if the block raises, or if it is never completed."""
+        process = self._process
+        try:
+            yield
+        except BaseException:
+            if self._process is process:
+                self.close()
+            raise
+
+    def _write(self, request: Request) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        try:
+            pickle.dump(request, self._process.stdin, pickle.HIGHEST_PROTOCOL)
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._lost() from None
+
+    def _receive(self, on_read: OnRead) -> Message:
+        """Return the next message that is no progress. Raise InvalidImportFile and InvalidParameter."""
+        while isinstance(message := self._next_message(on_read), Progress):
+            self._progress = message.read
+            on_read(message.read)
+        if isinstance(message, Failed):
+            raise message.error()
+        return message
+
+    def _next_message(self, on_read: OnRead) -> Message:
+        try:
+            size = int.from_bytes(self._read(SIZE_BYTES, on_read), "big")
+            content = self._read(size, on_read) if size <= _MAX_MESSAGE_BYTES else b""
+        except EOFError:
+            raise self._lost() from None
+        try:
+            return decode(content)
+        except Exception as error:  # a process that a file controls can send anything
+            raise self._invalid_message() from error
+
+    def _read(self, size: int, on_read: OnRead) -> bytearray:
+        """Return so many bytes. Raise EOFError if the process has ended before."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        descriptor = self._process.stdout.fileno()
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        content = bytearray()
+        while len(content) < size:
+            while not poll.poll(_WAIT_MILLISECONDS):
+                on_read(self._progress)
+            part = os.read(descriptor, min(size - len(content), _PART_BYTES))
+            if not part:
+                raise EOFError
+            content += part
+        return content
+
+    def _lost(self) -> InvalidRequest:
+        """Return the error of a process that has ended without an answer."""
+        process = self._process
+        assert process is not None
+        with suppress(TimeoutExpired):  # it has closed its standard output, and may go on
+            process.wait(_EXIT_SECONDS)
+        status = kill(process)
+        hint = _HINTS.get(self._options.file_format or FileFormat.CSV, "Divide it")
+        if status == OUT_OF_MEMORY:
+            problem = f"it takes over {self._limits.max_memory_bytes >> 20} MB of memory to read. {hint}"
+        elif status == -signal.SIGXCPU:
+            problem = f"it takes over {self._cpu_seconds} seconds of processor time to read. {hint}"
+        else:
+            end = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+            problem = f"the process that reads it has ended ({end}): the file is corrupted, or too large. {hint}"
+        return invalid_file(self._source.path, problem)
+
+    def _invalid_message(self) -> InvalidRequest:
+        return invalid_file(self._source.path, "the process that reads it sent an invalid message")
+
+
+def _ignore(_read: int) -> None:
+    """Ignore progress."""
