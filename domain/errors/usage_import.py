@@ -19,7 +19,6 @@ class TooManyUploads(Conflict):
     """Too many usage files of others are uploaded. They are deleted after a day."""
 
     code = "too_many_uploads"
-    http_status = 429
 
 
 class InvalidUsageSource(InvalidRequest):
