@@ -103,7 +103,7 @@ class MeterRun:
     def _query(self, meter: OpenMeter, counted: Bounds | None) -> MeterQuery:
         """Return a query of the windows that start in the period, or of the range of the usage of one customer."""
         dimensions = DimensionArguments({}, self._run.group_by)
-        return meter.query(self._bounds, dimensions) if counted is None else meter.exact_query(counted, dimensions)
+        return meter.query(self._bounds, dimensions) if counted is None else meter.closing_query(counted, dimensions)
 
     def _computed_singly(self, meter: OpenMeter, counted: Bounds, revision: int) -> set[str]:
         """Return the customers that are computed one by one.

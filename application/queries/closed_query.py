@@ -54,4 +54,4 @@ def query_closing(
     """Open a query of the range of a closing under its rules, as known at a position."""
     counted = bounds_of(closed)
     with meter_queries.open(closed.event_name, position) as meter:
-        yield under_rules_of(meter, counted, closed.rules, closed.revision).exact_query(counted, dimensions)
+        yield under_rules_of(meter, counted, closed.rules, closed.revision).closing_query(counted, dimensions)

@@ -97,8 +97,16 @@ class OpenMeter(NamedTuple):
         return self._query(self.views.view(self.schedule, *bounds, dimensions))
 
     def exact_query(self, bounds: Bounds, dimensions: DimensionArguments = NO_DIMENSIONS) -> MeterQuery:
-        """Return a query of the usage that occurred in a range, also in a part of a window: that of a closed period."""
+        """Return a query of the usage that occurred in a range, also in a part of a window."""
         return self._query(self.views.exact_view(self.schedule, *bounds, dimensions))
+
+    def closing_query(self, bounds: Bounds, dimensions: DimensionArguments = NO_DIMENSIONS) -> MeterQuery:
+        """Return a query of the usage in the range of a closed period.
+
+        The dimensions may be those of any revision of the rules, because a period can be billed by dimensions that the
+        meter got after it was first closed.
+        """
+        return self._query(self.views.exact_view(self.schedule, *bounds, dimensions, self.views.all_dimension_keys))
 
     def _query(self, view: UsageView) -> MeterQuery:
         return MeterQuery(self.event_name, view, self.position, self.as_of, self.recorded_name)

@@ -36,7 +36,7 @@ def query_period(
         meter = under_rules_of(meter, bounds_of(previous), previous.rules, previous.revision)
     whole_windows = meter.whole_windows((to_microseconds(start), to_microseconds(end)))
     counted_from, counted_until = periods.counted_range(start, end, *map(bound_to_datetime, whole_windows))
-    return meter.exact_query((to_microseconds(counted_from), to_microseconds(counted_until)), dimensions)
+    return meter.closing_query((to_microseconds(counted_from), to_microseconds(counted_until)), dimensions)
 
 
 def compute_period_totals(query: MeterQuery, customer: str, start: datetime, end: datetime) -> PeriodTotals:
@@ -60,7 +60,7 @@ def group_keys(period: ClosedPeriod) -> tuple[str, ...]:
 
 def totals_at(meter: OpenMeter, period: ClosedPeriod, position: int, group_by: tuple[str, ...] = ()) -> PeriodTotals:
     """Return the totals of a closed period at a position, under the rules over time of `meter`."""
-    query = meter.exact_query(bounds_of(period), DimensionArguments({}, group_by))
+    query = meter.closing_query(bounds_of(period), DimensionArguments({}, group_by))
     query = query._replace(position=position, as_of=AsOf(position=position))
     return compute_period_totals(query, period.customer, period.start, period.end)
 

@@ -29,7 +29,8 @@ class RangeViews:
         view = self._at_closing.get(period.revision)
         if view is None:
             schedule = schedule_at_closing(self._meter, bounds, period.rules, period.revision)
-            view = self._at_closing[period.revision] = self._meter.views.exact_view(schedule, *bounds, self._dimensions)
+            at_closing = self._meter._replace(schedule=schedule)
+            view = self._at_closing[period.revision] = at_closing.closing_query(bounds, self._dimensions).view
         return view
 
     def are_current_rules(self, period: ClosedPeriod) -> bool:
@@ -41,7 +42,7 @@ class RangeViews:
         bounds = self._select_range(period)
         parts = self._current.get(period.revision)
         if parts is None:
-            keys, schedule = period.rules.all_dimension_keys, self._meter.schedule
+            keys, schedule = self._meter.views.all_dimension_keys, self._meter.schedule
             parts = self._current[period.revision] = [
                 (part, self._meter.views.view(schedule, part.start, part.end, self._dimensions, keys))
                 for part in self._meter.quantity_ranges(bounds)

@@ -42,6 +42,11 @@ class ViewFactory:
         """Whether there is more than one revision of the rules."""
         return len(self._meter.history) > 1
 
+    @property
+    def all_dimension_keys(self) -> frozenset[str]:
+        """The dimension keys of all revisions of the rules."""
+        return frozenset(key for revision in self._meter.history for key in revision.rules.all_dimension_keys)
+
     def view(
         self,
         schedule: RulesSchedule,
@@ -58,10 +63,15 @@ class ViewFactory:
         return self._view(list(schedule.whole_windows(start, end)) or [_empty(schedule, start)], dimensions, other_keys)
 
     def exact_view(
-        self, schedule: RulesSchedule, start: int, end: int, dimensions: DimensionArguments = NO_DIMENSIONS
+        self,
+        schedule: RulesSchedule,
+        start: int,
+        end: int,
+        dimensions: DimensionArguments = NO_DIMENSIONS,
+        other_keys: Collection[str] = (),
     ) -> UsageView:
         """Return the usage that occurred in [start, end), also in a part of a window: that of a closed period."""
-        return self._view(list(schedule.between(start, end)) or [_empty(schedule, start)], dimensions)
+        return self._view(list(schedule.between(start, end)) or [_empty(schedule, start)], dimensions, other_keys)
 
     def _view(
         self, in_range: Sequence[RulesInRange], dimensions: DimensionArguments, other_keys: Collection[str] = ()

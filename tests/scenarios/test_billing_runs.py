@@ -164,3 +164,49 @@ def test_revoked_cancellations_count_as_known_at_the_position_of_a_run(ledger: L
     (adjustment,) = ledger.metering.periods.adjustments("calls")
     assert (adjustment.period.customer, adjustment.difference, adjustment.is_late) == ("bolt", 8, True)
     assert ledger.metering.periods.status(*NOVEMBER).is_complete
+
+
+def add_region(ledger: Ledger) -> None:
+    ledger.metering.rules.change("calls", {"optional_dimension_keys": ["region"]}, reason="billed by region")
+
+
+def test_a_run_by_a_new_dimension_closes_a_reopened_period_without_it(ledger: Ledger) -> None:
+    """The period is closed again under its first rules, which don't have the dimension: all of it is in one group."""
+    ledger.given("""
+        meter  calls  sum
+        2026-11-10T10:00  acme calls 4  region=eu
+        2026-11-10T10:00  bolt calls 8  region=eu
+    """)
+    ledger.clock.now = moment("2026-12-01T00:00")
+    ledger.metering.periods.close("calls", "acme", *NOVEMBER)
+    ledger.metering.periods.reopen("calls", "acme", *NOVEMBER, reason="wrong address")
+    add_region(ledger)
+    result = ledger.metering.periods.run(*NOVEMBER, timezone="Europe/Berlin", group_by=["region"])
+    assert result.is_complete
+    assert closings(ledger, NOVEMBER) == {"acme": 4, "bolt": 8}
+    acme, bolt = ledger.metering.periods.list("calls", start=NOVEMBER[0], end=NOVEMBER[1])
+    assert [(group.dimensions, group.quantity) for group in (*acme.groups, *bolt.groups)] == [
+        ({"region": None}, 4), ({"region": "eu"}, 8),
+    ]  # fmt: skip
+    ledger.given("2026-11-11T10:00  acme calls 1  region=us  id=late  recorded=2026-12-02T00:00")
+    assert ledger.adjustments("calls", by="region") == ["acme 31: +1, late counted +1, - +1"]
+
+
+def test_late_usage_of_a_run_without_the_dimension_of_the_next_one(ledger: Ledger) -> None:
+    """The first run owes it, under rules without the dimension; the lines are by the dimensions of the last run."""
+    ledger.given("""
+        meter  calls  sum
+        2026-11-10T10:00  acme calls 4  region=eu
+        2026-11-10T10:00  bolt calls 8  region=eu
+    """)
+    ledger.clock.now = moment("2026-12-01T00:00")
+    half = NOVEMBER[0], moment("2026-11-15T00:00")
+    ledger.metering.periods.close("calls", "acme", *half)
+    assert not run(ledger, NOVEMBER, "2026-12-01T00:00").is_complete
+    add_region(ledger)
+    ledger.metering.periods.reopen("calls", "acme", *half, reason="the month is billed")
+    result = ledger.metering.periods.run(*NOVEMBER, timezone="Europe/Berlin", group_by=["region"])
+    assert result.is_complete
+    ledger.given("2026-11-11T10:00  late calls 7  region=us  recorded=2026-12-02T00:00")
+    (line,) = ledger.metering.periods.invoice_lines(*DECEMBER).lines
+    assert (line.customer, line.dimensions, line.quantity, line.is_late) == ("late", {"region": None}, 7, True)
