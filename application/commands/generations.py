@@ -84,7 +84,7 @@ class GenerationCommands:
     def promote(
         self, generation: int, *, reason: str | None = None, by: str | None = None, digest: str | None = None
     ) -> GenerationView:
-        """Make a generation live. The previous one is retired; promote that one to go back.
+        """Make a generation live. The previous one is retired; promote that one to go back. Three retired ones stay.
 
         With the `digest` of a difference, the generation is promoted only if its difference is still the same.
 

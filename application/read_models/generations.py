@@ -5,7 +5,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from typing import cast
 
-from ...domain.errors import GenerationInUse, GenerationNotFound, InvalidParameter, ProjectionStopped
+from ...domain.errors import (
+    GenerationInUse,
+    GenerationNotFound,
+    InvalidParameter,
+    LedgerUnavailable,
+    ProjectionStopped,
+)
 from ...domain.meter import Meter
 from ...domain.schedule import ALWAYS, check_effective_from
 from ...domain.text import abbreviated_repr
@@ -23,6 +29,8 @@ RuleChanges = Mapping[str, Mapping[str, object]]
 """By event name, some fields of the rules and their new values."""
 
 RULES_SWITCH_TIMEOUT_SECONDS = 600
+MAX_RETIRED = 3
+"""How many retired generations stay: each takes as much space as the live one."""
 _REUSABLE_STATES = frozenset({GenerationState.BUILDING, GenerationState.READY, GenerationState.RETIRED})
 
 _log = logging.getLogger("tallybook")
@@ -40,9 +48,10 @@ def rules_after_change(meter: Meter, changes: object, effective_from: datetime |
 class Generations:
     """Builds generations. One process at a time works on them; the live one answers queries meanwhile."""
 
-    def __init__(self, ledger: Ledger, views: GenerationStore) -> None:
+    def __init__(self, ledger: Ledger, views: GenerationStore, *, max_retired: int = MAX_RETIRED) -> None:
         self.ledger = ledger
         self.views = views
+        self._max_retired = max_retired
 
     def list(self) -> list[Generation]:
         """Return all generations in the order of their creation."""
@@ -109,8 +118,21 @@ class Generations:
         return self._get_or_build(target_rules, _REUSABLE_STATES, progress, PAGE_SIZE)
 
     def make_live(self, generation: Generation) -> None:
-        """Make a generation live and retire the live one. The caller has the generation lock."""
+        """Make a generation live and retire the live one. The caller has the generation lock.
+
+        Retired ones are dropped, except that one and the newest others: `max_retired` in all.
+        """
+        retired = [
+            other.number
+            for other in self.list()
+            if other.state is GenerationState.RETIRED and other.number != generation.number
+        ]
         self.views.make_live(generation.number, self._revisions())
+        for number in retired[: -(self._max_retired - 1) or None]:
+            try:
+                self.views.drop(number)
+            except LedgerUnavailable as error:  # such as a query that has used it since it was live
+                _log.warning("The retired generation %s is dropped after the next promotion: %s", number, error)
 
     def drop(self, generation: int) -> None:
         """Delete a generation. Raises GenerationInUse if it is live."""
