@@ -6,6 +6,7 @@ So a file that is imported again, also if it has grown or its rows have another 
 import hashlib
 import json
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from .formats import REASON_COLUMNS
@@ -29,7 +30,7 @@ class RowNames:
     def __init__(self, source: str, customer: str | None, columns: Sequence[str] | None) -> None:
         self._scope = f"{source}{_SEPARATOR}{customer or ''}"
         self._columns = None if columns is None else sorted(columns)
-        self._seen: set[bytes] = set()
+        self._seen = DigestSet()
         self._occurrences: dict[bytes, int] = {}
 
     def name(self, cells: Mapping[str, object], event_name: str, timestamp: object) -> str:
@@ -46,11 +47,31 @@ class RowNames:
 
     def _occurrence(self, digest: bytes) -> int:
         """Return how often this content has occurred, this time included."""
-        if digest not in self._seen:
-            self._seen.add(digest)
+        if self._seen.add(digest):
             return 1
         occurrence = self._occurrences[digest] = self._occurrences.get(digest, 1) + 1
         return occurrence
+
+
+class DigestSet:
+    """A set of digests that takes a quarter of the memory of a set of bytes.
+
+    The digests that begin with the same two bytes are in one array, without these.
+    """
+
+    def __init__(self) -> None:
+        self._by_start: defaultdict[bytes, bytearray] = defaultdict(bytearray)
+
+    def add(self, digest: bytes) -> bool:
+        """Add a digest. Return whether it was not there yet."""
+        rest, others = digest[2:], self._by_start[digest[:2]]
+        at = others.find(rest)
+        while at > 0 and at % len(rest):  # it was found across two others
+            at = others.find(rest, at + 1)
+        if at >= 0:
+            return False
+        others += rest
+        return True
 
 
 def _text(cell: object) -> str:

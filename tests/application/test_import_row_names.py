@@ -2,6 +2,7 @@
 
 import json
 import random
+import tracemalloc
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -12,6 +13,7 @@ from tallybook.application.usage_import.columns import ColumnMapping
 from tallybook.application.usage_import.files import open_usage_file
 from tallybook.application.usage_import.importer import ImportSummary, UsageImporter
 from tallybook.application.usage_import.row_mapper import RowFormat
+from tallybook.application.usage_import.row_names import DigestSet
 from tallybook.application.usage_import.timestamps import TimestampReader
 from tallybook.application.usage_import.values import NumberFormat
 
@@ -128,3 +130,26 @@ def test_rows_that_were_cancelled_since_are_reported(ledger: Metering, tmp_path:
     corrected = import_rows(ledger, tmp_path, [ROW, OTHER.replace("7", "8")])
     assert (corrected.accepted, corrected.generated_duplicates, corrected.cancelled_duplicates) == (1, 1, 1)
     assert added(ledger, tmp_path, [ROW], source="corrected") == (1, 0)
+
+
+def test_a_digest_is_found_only_where_it_was_added() -> None:
+    """Not where the end of one and the start of another are the same bytes, of which there are many here."""
+    digests, seen, generator = DigestSet(), set[bytes](), random.Random(1)
+    for _ in range(5_000):
+        digest = bytes(generator.choices((0, 1), k=15))
+        assert digests.add(digest) == (digest not in seen)
+        seen.add(digest)
+
+
+def test_many_digests_take_little_memory() -> None:
+    """A set of bytes takes 81 bytes for each."""
+    generator = random.Random(1)
+    stored = [b"\0" + generator.randbytes(14) for _ in range(10_000)]
+    tracemalloc.start()
+    try:
+        digests = DigestSet()
+        assert all(map(digests.add, stored))
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size / len(stored) < 25
