@@ -78,9 +78,11 @@ class AcceptancePolicy(BaseModel):
         """Whether the limits on the age of meter events are the default ones."""
         return (self.max_age, self.max_ahead) == (_DEFAULTS.max_age, _DEFAULTS.max_ahead)
 
-    def beyond_default_ages(self, occurred_at: datetime, now: datetime) -> AcceptedUnder | None:
-        """Return the limits by which a meter event is accepted at `now` that the default policy would reject."""
-        earliest, latest = _DEFAULTS.accepted_range(now)
+    def beyond_default_ages(
+        self, occurred_at: datetime, default_range: tuple[datetime, datetime]
+    ) -> AcceptedUnder | None:
+        """Return the limits by which a meter event is accepted outside of what the default policy accepts."""
+        earliest, latest = default_range
         limits: AcceptedUnder = {}
         if occurred_at < earliest:
             limits["max_age"] = self.max_age
@@ -151,6 +153,7 @@ class AcceptancePolicy(BaseModel):
 
 _DEFAULTS = AcceptancePolicy()
 """What was accepted beyond these limits is stored with the limit that accepted it."""
+default_accepted_range = _DEFAULTS.accepted_range
 
 
 def _capped(duration: timedelta | None, maximum: timedelta) -> timedelta:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from ...domain.acceptance_policy import AcceptancePolicy
+from ...domain.acceptance_policy import AcceptancePolicy, default_accepted_range
 from ...domain.authorship import AcceptedUnder
 from ...domain.combinations import DimensionCombinations
 from ...domain.derived_meters import acceptor_with_derived_meters
@@ -74,6 +74,7 @@ class MeterAcceptors(dict[str, EventAcceptor]):
         self._policy = policy
         self._combinations = combinations
         self._now = now
+        self._default_range = default_accepted_range(now)
         self._errors: dict[str, MeterNotFound] = {}
         self._unchecked: dict[str, LoadedMeter] = {}
         """The meters that may have changed before this batch."""
@@ -102,7 +103,8 @@ class MeterAcceptors(dict[str, EventAcceptor]):
 
     def limits_beyond_defaults(self, data: MeterEventData, submitted_at: datetime | None) -> AcceptedUnder | None:
         """Return the limits by which a meter event is accepted that the default policy would reject."""
-        return self._policy.beyond_default_ages(data.occurred_at, submitted_at or self._now)
+        default_range = self._default_range if submitted_at is None else default_accepted_range(submitted_at)
+        return self._policy.beyond_default_ages(data.occurred_at, default_range)
 
     def _acceptor_of(self, meter: Meter, derived_meters: Sequence[Meter]) -> EventAcceptor:
         at, policy, combinations = self._now, self._policy, self._combinations

@@ -28,6 +28,7 @@ from tallybook.domain.conditions import All, AnyOf, Compare, Equals, Exists, Not
 from tallybook.domain.history_pruning import HistoryPruning
 from tallybook.domain.import_run import ImportRun
 from tallybook.domain.meter_event import MeterEventData
+from tallybook.domain.acceptance_policy import default_accepted_range
 from tallybook.domain.rounding import Rounding, RoundingMode
 
 from .proposal_examples import approval_policy, approved_change, other_proposals, proposals
@@ -370,7 +371,9 @@ def _with_author() -> Mapping[str, Aggregate.Event]:
 def _accepted_late() -> list[Aggregate.Event]:
     policy = AcceptancePolicy(max_age=timedelta(days=90), cancel_window=None)
     at = RECORDED_AT + timedelta(days=60)
-    data = msgspec.structs.replace(EVENT_DATA, accepted_under=policy.beyond_default_ages(EVENT_DATA.occurred_at, at))
+    data = msgspec.structs.replace(
+        EVENT_DATA, accepted_under=policy.beyond_default_ages(EVENT_DATA.occurred_at, default_accepted_range(at))
+    )
     meter_event = MeterEvent.create("req-1", data)
     meter_event.cancel("tokens", recorded_position=5, at=at, policy=policy, reason="found by an audit")
     return [event for event in meter_event.collect_events() if isinstance(event, Aggregate.Event)]
