@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 from ..domain.errors import ProjectionStopped
 from ..domain.totals import Totals
-from .blocks import BucketKey, UsageBlock
+from .blocks import MIN_BLOCK_SIZE, BucketKey, UsageBlock, encoded_size
 from .buckets import DAY_SECONDS, HOUR_SECONDS, MONTH_SECONDS, bucket_start
 from .deltas import PartDelta
 from .models import Bucket
 from .ports import ReadModelWriter
 from .windows import totals_by_window
+from .written_rows import WrittenRows
 
 
 class _StoredRows(NamedTuple):
@@ -24,29 +25,38 @@ class _StoredRows(NamedTuple):
     parts_by_month: Mapping[BucketKey, Sequence[Bucket]]
 
 
-def apply_deltas(writer: ReadModelWriter, deltas: Sequence[PartDelta]) -> None:
+def apply_deltas(writer: ReadModelWriter, deltas: Sequence[PartDelta], written: WrittenRows) -> None:
     """Write the changes that one page makes to the blocks and buckets of each meter, under each part of its rules.
 
-    The rows that they change are read together, because a database may answer several queries at once.
+    The rows that they change are among those that were `written` before, or are read together, because a database may
+    answer several queries at once. What is written is added to `written`.
     """
     with writer.batch():
-        stored_rows = [_read_stored(writer, delta) for delta in deltas]
+        stored_rows = [_read_stored(writer, delta, written) for delta in deltas]
     for delta, stored in zip(deltas, stored_rows, strict=True):
-        _apply_delta(writer, delta, stored)
+        _apply_delta(writer, delta, stored, written)
 
 
-def _read_stored(writer: ReadModelWriter, delta: PartDelta) -> _StoredRows:
+def _read_stored(writer: ReadModelWriter, delta: PartDelta, written: WrittenRows) -> _StoredRows:
     meter_id = delta.folded.meter_id
     parts_by_month = _parts_by_month(delta) if delta.folded.rules.event_time_window is None else {}
     return _StoredRows(
-        writer.buckets_of(meter_id, delta.bucket_seconds, [bucket.key for bucket in delta.buckets]),
-        writer.buckets_of(meter_id, MONTH_SECONDS, list(parts_by_month)),
-        writer.last_short_blocks(meter_id, delta.blocks),
+        written.buckets_of(writer, meter_id, delta.bucket_seconds, [bucket.key for bucket in delta.buckets]),
+        written.buckets_of(writer, meter_id, MONTH_SECONDS, list(parts_by_month)),
+        written.last_short_blocks(writer, meter_id, _keys_of_few_records(delta.blocks)),
         parts_by_month,
     )
 
 
-def _apply_delta(writer: ReadModelWriter, delta: PartDelta, stored_rows: _StoredRows) -> None:
+def _keys_of_few_records(blocks: Sequence[UsageBlock]) -> list[BucketKey]:
+    """Return the buckets that have so few new records that these are appended to a short block."""
+    sizes: dict[BucketKey, int] = {}
+    for block in blocks:
+        sizes[block.key] = sizes.get(block.key, 0) + encoded_size(block.encoded or b"")
+    return [key for key, size in sizes.items() if size < MIN_BLOCK_SIZE]
+
+
+def _apply_delta(writer: ReadModelWriter, delta: PartDelta, stored_rows: _StoredRows, written: WrittenRows) -> None:
     """Write the changes to one meter under one part of its rules.
 
     New records are added to their buckets. A bucket with a cancellation is recomputed from its blocks, so that no
@@ -55,19 +65,23 @@ def _apply_delta(writer: ReadModelWriter, delta: PartDelta, stored_rows: _Stored
     meter_id = delta.folded.meter_id
     has_months = delta.folded.rules.event_time_window is None
     stored = {bucket.key: bucket for bucket in stored_rows.buckets}
-    writer.add_blocks(meter_id, delta.blocks, stored_rows.last_short_blocks)
+    written.add_last_blocks(meter_id, writer.add_blocks(meter_id, delta.blocks, stored_rows.last_short_blocks))
+    cancelled_keys = {cancellation.key for cancellation in delta.cancellations}
     _mark_cancelled(writer, delta)
+    written.discard_last_blocks(meter_id, cancelled_keys)
     # The new records were recorded after all stored ones, so in a window they supersede them.
     add = Bucket.merge if has_months else Bucket.supersede
     buckets = {new.key: add(stored[new.key], new) if new.key in stored else new for new in delta.buckets}
-    buckets |= _recompute_buckets(writer, delta, {cancellation.key for cancellation in delta.cancellations})
+    buckets |= _recompute_buckets(writer, delta, cancelled_keys)
     writer.upsert_buckets(meter_id, delta.bucket_seconds, buckets.values())
+    written.add_buckets(meter_id, delta.bucket_seconds, buckets)
     if delta.bucket_seconds == HOUR_SECONDS:
         writer.upsert_buckets(meter_id, DAY_SECONDS, _recompute_larger(writer, meter_id, DAY_SECONDS, buckets))
     elif has_months:
         stored_months = {month.key: month for month in stored_rows.months}
         months = _update_months(writer, delta, stored_rows.parts_by_month, stored_months)
-        writer.upsert_buckets(meter_id, MONTH_SECONDS, months)
+        writer.upsert_buckets(meter_id, MONTH_SECONDS, months.values())
+        written.add_buckets(meter_id, MONTH_SECONDS, months)
 
 
 def _mark_cancelled(writer: ReadModelWriter, delta: PartDelta) -> None:
@@ -118,7 +132,7 @@ def _update_months(
     delta: PartDelta,
     new_parts: Mapping[BucketKey, Sequence[Bucket]],
     stored: Mapping[BucketKey, Bucket],
-) -> Iterable[Bucket]:
+) -> dict[BucketKey, Bucket]:
     """Return the months with new records, which are added, and those with a cancellation, which are recomputed."""
     months = {
         month: Bucket.from_parts(month, [*parts, *([stored[month]] if month in stored else ())])
@@ -126,7 +140,7 @@ def _update_months(
     }
     days = {cancellation.key for cancellation in delta.cancellations}
     recomputed = _recompute_larger(reader, delta.folded.meter_id, MONTH_SECONDS, days)
-    return (months | {month.key: month for month in recomputed}).values()
+    return months | {month.key: month for month in recomputed}
 
 
 def _recompute_larger(

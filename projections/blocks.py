@@ -21,6 +21,8 @@ If it has a unique value or is filtered, these follow after the cancellation, wh
 
 MIN_BLOCK_SIZE = 64
 """A new block with fewer records is concatenated with the block before it in the bucket, if that is short too."""
+SHORT_BLOCK_BYTES = 2_000
+"""A stored block with fewer bytes is short: new records of its bucket are appended to it."""
 SPLIT_THRESHOLD = 256
 """More records are split at hour boundaries, if each part has at least MIN_BLOCK_SIZE records."""
 MIN_RECORDS_PER_HOUR = 4
@@ -71,12 +73,16 @@ class UsageBlock(msgspec.Struct, frozen=True, array_like=True, gc=False):
         times, totals = [record.occurred_at for record in records], Totals.from_usage(effective_usage(records, None))
         return cls(key, min(times), max(times), totals, ChangeSpan.from_usage(records))
 
-    def merge(self, later: "UsageBlock") -> "UsageBlock":
-        """Return the concatenation of this block and one that is later in the ledger."""
-        earliest, latest = min(self.earliest, later.earliest), max(self.latest, later.latest)
-        return UsageBlock(
-            self.key, earliest, latest, self.totals.merge(later.totals), self.changes.merge(later.changes)
-        )
+    def append(self, later: "UsageBlock") -> "UsageBlock":
+        """Return the concatenation of this block and one that is later in the ledger, both with encoded records.
+
+        Raises ValueError if the records of either aren't an encoded block.
+        """
+        earliest = min(later.earliest, self.earliest)
+        latest = max(later.latest, self.latest)
+        totals, changes = self.totals.merge(later.totals), self.changes.merge(later.changes)
+        encoded = concatenate_blocks(self.encoded or b"", later.encoded or b"")
+        return UsageBlock(self.key, earliest, latest, totals, changes, encoded)
 
 
 def unfiltered(rows: Sequence[UsageRow]) -> Sequence[UsageRow]:

@@ -233,17 +233,21 @@ class ReadModelWriter(ReadModelReader, Protocol):
         """Insert new customers with their ids."""
         ...
 
-    def last_short_blocks(self, meter_id: int, blocks: Sequence[UsageBlock]) -> Iterable[UsageBlock]:
-        """Return the last stored block of each bucket with new blocks, if it and the new ones are short.
-
-        It has its encoded records.
-        """
+    def page_id(self) -> str | None:
+        """Return the id of the last page that was written before this session; None before the first."""
         ...
 
-    def add_blocks(self, meter_id: int, blocks: Sequence[UsageBlock], last_short_blocks: Iterable[UsageBlock]) -> None:
+    def last_short_blocks(self, meter_id: int, keys: Sequence[BucketKey]) -> Iterable[UsageBlock]:
+        """Return the last stored block of each of these buckets, with its encoded records, if it is short."""
+        ...
+
+    def add_blocks(
+        self, meter_id: int, blocks: Sequence[UsageBlock], last_short_blocks: Iterable[UsageBlock]
+    ) -> Mapping[BucketKey, UsageBlock]:
         """Insert new blocks with their records, which come later in the ledger than all stored blocks.
 
-        The first new block of a bucket is appended to its block among `last_short_blocks`.
+        The first new block of a bucket is appended to its block among `last_short_blocks`. Return the last block of
+        each bucket, with its encoded records.
         """
         ...
 
@@ -266,11 +270,11 @@ class ReadModelWriter(ReadModelReader, Protocol):
         """Insert the marks of new positions."""
         ...
 
-    def advance_position(self, position: int, fingerprint: str, latest: int) -> None:
+    def advance_position(self, position: int, fingerprint: str, latest: int, page_id: str) -> None:
         """Set the projected position, in the same transaction as the rows.
 
         `fingerprint` identifies the event at `position`, to detect another ledger. `latest` is the latest time of
-        recording of the events since the position before.
+        recording of the events since the position before. `page_id` identifies the page that was written.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import secrets
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from .ports import (
     WorkerPoolProvider,
 )
 from .stored_events import METER_TOPICS
+from .written_rows import WrittenRows
 
 MAX_CANCELLATIONS_PER_PAGE = 5_000
 """A page with more cancellations is split, because a cancellation takes the database far longer than a new event."""
@@ -75,6 +77,7 @@ class Projector:
         self.page_size = page_size
         self.max_cancellations = max_cancellations
         self.workers = workers
+        self._written_rows = WrittenRows()
 
     def head(self) -> int:
         """Return the position of the newest event in the ledger."""
@@ -179,11 +182,24 @@ class Projector:
             for delta in deltas:
                 if delta.has_meter_changes:
                     writer.upsert_meter(delta.meter)
-            apply_deltas(writer, [part for delta in deltas for part in delta.parts])
+            written_rows = self._take_written_rows(writer)
+            apply_deltas(writer, [part for delta in deltas for part in delta.parts], written_rows)
             writer.add_high_water_marks(marks)
-            writer.advance_position(reached, fingerprint, latest)
+            page_id = secrets.token_hex(16)
+            writer.advance_position(reached, fingerprint, latest, page_id)
+            written_rows.end_page(page_id)
+            self._written_rows = written_rows
 
         return write
+
+    def _take_written_rows(self, writer: ReadModelWriter) -> WrittenRows:
+        """Return the rows that the last page wrote, if they are still stored so; otherwise none.
+
+        They are taken away until the page is written: if it fails, they are only partly those of a page.
+        """
+        written_rows, self._written_rows = self._written_rows, WrittenRows()
+        page_id = writer.page_id()
+        return written_rows if page_id is not None and written_rows.page_id == page_id else WrittenRows()
 
     def _page_if_few(self, reader: ReadModelReader, position: int, until: int) -> RawPage | None:
         """Return the events after the position of the read models, up to `until`, if they are few.

@@ -13,14 +13,14 @@ import msgspec
 from ...domain.counting import UsageRecord
 from ...domain.timestamps import MICROSECONDS_PER_SECOND
 from ...domain.totals import Totals
-from ...projections.blocks import BucketKey, UsageBlock
+from ...projections.blocks import SHORT_BLOCK_BYTES, BucketKey, UsageBlock
 from ...projections.buckets import bucket_end, bucket_start, smaller_size
 from ...projections.models import AsOf, Bucket, LedgerEvent, PinnedRules, ProjectedMeter
 from ...projections.ports import TableRow
 from ..interruption import check_between
 from . import row_codec
 from .ports import CorruptedReadModel
-from .sql_statements import SHORT_BLOCK_BYTES, Row, SqlReadModelStatements, TableName
+from .sql_statements import Row, SqlReadModelStatements, TableName
 from .time_order import in_time_order, overlap_groups
 
 _ASCII_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
@@ -49,6 +49,10 @@ class SqlReadModelReader(SqlReadModelStatements):
     def ledger_fingerprint(self) -> str | None:
         """Return the fingerprint of the ledger's event at the position of the read models."""
         return self._generation_column("ledger_fingerprint")
+
+    def page_id(self) -> str | None:
+        """Return the id of the last page that was written; None before the first."""
+        return self._generation_column("page_id")
 
     def latest_recorded_at(self) -> int:
         """Return the latest time of recording of the events up to the position of the read models."""

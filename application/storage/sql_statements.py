@@ -10,9 +10,6 @@ from ...projections.blocks import BucketKey, UsageBlock
 TableName = Literal["meters", "customers", "usage", "totals", "high_water_marks"]
 Row = tuple[Any, ...]
 
-SHORT_BLOCK_BYTES = 2_000
-"""A stored block with fewer bytes is short: new usage of its bucket is appended to it."""
-
 
 @lru_cache(maxsize=100)
 def table_names(generation: int) -> tuple[str, ...]:

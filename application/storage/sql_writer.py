@@ -8,12 +8,9 @@ from operator import attrgetter
 
 from ...domain.counting import UsageRecord
 from ...projections.blocks import (
-    MIN_BLOCK_SIZE,
     BucketKey,
     UsageBlock,
-    concatenate_blocks,
     encode_block,
-    encoded_size,
 )
 from ...projections.high_water_marks import HighWaterMark
 from ...projections.models import Bucket, CancellationMark, ProjectedMeter
@@ -74,31 +71,32 @@ class SqlReadModels(SqlReadModelReader):
         """Insert the ids of new customers."""
         self.write_customers([(customer_id, name) for name, customer_id in customer_ids.items()])
 
-    def last_short_blocks(self, meter_id: int, blocks: Sequence[UsageBlock]) -> Iterable[UsageBlock]:
-        """Return the last stored block of each bucket with new blocks, if it and the new ones are short."""
-        new_sizes: dict[BucketKey, int] = {}
-        for block in blocks:
-            new_sizes[block.key] = new_sizes.get(block.key, 0) + encoded_size(block.encoded or b"")
-        keys = [key for key, size in new_sizes.items() if size < MIN_BLOCK_SIZE]
+    def last_short_blocks(self, meter_id: int, keys: Sequence[BucketKey]) -> Iterable[UsageBlock]:
+        """Return the last stored block of each of these buckets, if it is short."""
         rows = self.select_last_short_blocks(meter_id, keys) if keys else ()
         return (row_codec.decode_block_columns(row[:-1], row[-1]) for row in rows)
 
-    def add_blocks(self, meter_id: int, blocks: Sequence[UsageBlock], last_short_blocks: Iterable[UsageBlock]) -> None:
-        """Insert new blocks. Append the first one of a bucket to its block among `last_short_blocks`."""
+    def add_blocks(
+        self, meter_id: int, blocks: Sequence[UsageBlock], last_short_blocks: Iterable[UsageBlock]
+    ) -> Mapping[BucketKey, UsageBlock]:
+        """Insert new blocks. Append the first one of a bucket to its block among `last_short_blocks`.
+
+        Return the last block of each bucket.
+        """
         last_blocks = {block.key: block for block in last_short_blocks}
         new_rows: list[Row] = []
         extended_rows: list[Row] = []
+        written: dict[BucketKey, UsageBlock] = {}
         with row_codec.translate_decode_errors("usage"):
             for block in blocks:
                 last_block = last_blocks.pop(block.key, None) if last_blocks else None
-                if last_block is None:
-                    new_rows.append((meter_id, *row_codec.encode_block_columns(block), block.encoded))
-                else:
-                    encoded = concatenate_blocks(last_block.encoded or b"", block.encoded or b"")
-                    columns = row_codec.encode_block_columns(last_block.merge(block))
-                    extended_rows.append((meter_id, *columns, encoded))
+                stored = block if last_block is None else last_block.append(block)
+                rows = new_rows if last_block is None else extended_rows
+                rows.append((meter_id, *row_codec.encode_block_columns(stored), stored.encoded))
+                written[block.key] = stored
         self.write_blocks(new_rows)
         self.replace_blocks(extended_rows)
+        return written
 
     def mark_cancelled(self, meter_id: int, cancellations: Iterable[CancellationMark]) -> Sequence[CancellationMark]:
         """Apply cancellations and revocations to their records, and return those that can't be applied."""
@@ -148,12 +146,12 @@ class SqlReadModels(SqlReadModelReader):
         """Return each of these buckets that exists."""
         return map(row_codec.decode_bucket, self.select_buckets_by_key(meter_id, bucket_seconds, keys))
 
-    def advance_position(self, position: int, fingerprint: str, latest: int) -> None:
+    def advance_position(self, position: int, fingerprint: str, latest: int, page_id: str) -> None:
         """Store the position up to which the ledger is projected, in the same transaction as the rows."""
         self.execute(
-            f"UPDATE {self.schema}generations SET ledger_fingerprint = ?, latest_recorded_at ="
+            f"UPDATE {self.schema}generations SET ledger_fingerprint = ?, page_id = ?, latest_recorded_at ="
             " CASE WHEN latest_recorded_at < ? THEN ? ELSE latest_recorded_at END WHERE generation = ?",
-            (fingerprint, latest, latest, self.generation),
+            (fingerprint, page_id, latest, latest, self.generation),
         )
         self.track(position)
 

@@ -11,6 +11,7 @@ from tallybook.application.storage.sql_writer import SqlReadModels
 from tallybook.domain import Formula, Rules
 from tallybook.domain.schedule import ALWAYS, RulesPart
 from tallybook.projections import Progress
+from tallybook.projections.blocks import MIN_BLOCK_SIZE
 from tallybook.projections.models import PinnedMeter
 from tallybook.projections.ports import (
     PageFold,
@@ -66,6 +67,11 @@ class FaultyReadModels:
         self._nth = nth
         self._after = after
         self.struck = False
+        self._is_repaired = False
+
+    def repair(self) -> None:
+        """Raise no Fault from now on."""
+        self._is_repaired = True
 
     def read_session(self) -> Any:
         """Open a session that raises no Fault."""
@@ -89,13 +95,13 @@ class FaultyReadModels:
 
     def _should_fail(self) -> bool:
         self.struck = self.struck or next(self._calls) == self._nth
-        return self.struck
+        return self.struck and not self._is_repaired
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_page_is_applied_atomically(store: Store, after: bool) -> None:
     """After a crash at any call of a page, the rows match the stored position, and catching up gives the same rows as
-    a fold without a crash."""
+    a fold without a crash: with another projector, or with the same one, which holds rows of the pages before."""
     with store.metering() as metering:
         record_history(metering, 10)
         with store.components() as (ledger, views):
@@ -109,12 +115,14 @@ def test_a_page_is_applied_atomically(store: Store, after: bool) -> None:
                 nth += 1
                 views.reset()
                 faulty = FaultyReadModels(views, nth, after=after)
+                projector = Projector(ledger, faulty, PAGE)
                 try:
-                    Projector(ledger, faulty, PAGE).catch_up()
+                    projector.catch_up()
                 except Fault:
                     reached, rows = read_model_rows(views)
                     assert (reached, rows) == after_page[reached], f"call {nth}"
-                    Projector(ledger, views, PAGE).catch_up()
+                    faulty.repair()
+                    (projector if nth % 2 else Projector(ledger, views, PAGE)).catch_up()
                     assert read_model_rows(views) == after_page[ledger.head()], f"call {nth}"
                 struck = faulty.struck
             assert nth > 4 * len(after_page)
@@ -135,6 +143,28 @@ def test_alternating_projectors_apply_no_page_twice(store: Store) -> None:
 
             Projector(ledger, views, 11).catch_up(other)
             assert read_model_rows(views) == expected
+
+
+def test_rows_of_a_rebuild_replace_those_in_memory(persistent_store: PersistentStore) -> None:
+    """If another process rebuilds the read models up to the same position, in pages of another size, their blocks are
+    others: a projector that wrote rows before reads them again."""
+    with persistent_store.metering() as metering:
+        metering.meters.configure("tokens", customer_key="customer")
+
+        def record(count: int) -> None:
+            payload = {"customer": "acme", "value": "1"}
+            metering.record_many([{"event_name": "tokens", "timestamp": NOW, "payload": payload}] * count)
+
+        with persistent_store.components() as (ledger, views), persistent_store.components() as (_, others):
+            projector = Projector(ledger, views)
+            for count in (MIN_BLOCK_SIZE // 8, MIN_BLOCK_SIZE):  # two blocks, one after a rebuild
+                record(count)
+                projector.catch_up()
+            others.reset()
+            Projector(ledger, others).catch_up()
+            record(1)
+            projector.catch_up()
+            assert read_model_rows(views) == fold_from_start(ledger, others, 10_000)
 
 
 class OvertakenReadModels:

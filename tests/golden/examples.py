@@ -19,6 +19,7 @@ from tallybook.domain import (
     Rules,
     Scope,
 )
+from tallybook.domain.acceptance_policy import default_accepted_range
 from tallybook.domain.aggregate import Aggregate
 from tallybook.domain.authorship import Author, acting_as
 from tallybook.domain.billing_run import BillingRun, ControlTotal
@@ -28,7 +29,6 @@ from tallybook.domain.conditions import All, AnyOf, Compare, Equals, Exists, Not
 from tallybook.domain.history_pruning import HistoryPruning
 from tallybook.domain.import_run import ImportRun
 from tallybook.domain.meter_event import MeterEventData
-from tallybook.domain.acceptance_policy import default_accepted_range
 from tallybook.domain.rounding import Rounding, RoundingMode
 
 from .proposal_examples import approval_policy, approved_change, other_proposals, proposals

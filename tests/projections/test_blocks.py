@@ -69,11 +69,10 @@ def test_block_size_limits(hours: list[tuple[int, int]], lengths: list[int]) -> 
 
 
 @given(HOURS.filter(bool), HOURS.filter(bool))
-def test_merged_blocks_equal_the_block_of_both(hours: list[tuple[int, int]], later: list[tuple[int, int]]) -> None:
-    """It has the time span and the totals of both."""
+def test_an_appended_block_equals_the_block_of_both(hours: list[tuple[int, int]], later: list[tuple[int, int]]) -> None:
+    """It has the time span, the totals and the records of both."""
     rows, first = usage_rows_in([*hours, *later]), sum(record_count for _, record_count in hours)
-    joined = _block(rows[:first]).merge(_block(rows[first:]))
-    assert joined == msgspec.structs.replace(_block(rows), encoded=None)
+    assert _block(rows[:first]).append(_block(rows[first:])) == _block(rows)
 
 
 ROWS = st.lists(

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tallybook.application import Metering
-from tallybook.application.storage import sql_writer
 from tallybook.domain.counting import UsageRecord
 from tallybook.domain.timestamps import to_microseconds
-from tallybook.projections import blocks
+from tallybook.projections import apply_delta, blocks
 from tallybook.projections.blocks import UsageBlock
 
 from ..notation import Clock
@@ -61,7 +60,7 @@ def open_with_limits(
     """Open a ledger with the meters of a history, these block size limits and this page size."""
     short, long, longest = limits
     with pytest.MonkeyPatch.context() as patch, open_ledger(meters_of(history)) as (metering, clock):
-        patch.setattr(sql_writer, "MIN_BLOCK_SIZE", short)
+        patch.setattr(apply_delta, "MIN_BLOCK_SIZE", short)
         for name, limit in (("MIN_BLOCK_SIZE", short), ("SPLIT_THRESHOLD", long), ("MAX_BLOCK_SIZE", longest)):
             patch.setattr(blocks, name, limit)
         metering._projector.page_size = page_size  # pyright: ignore[reportPrivateUsage]

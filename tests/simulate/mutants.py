@@ -98,7 +98,7 @@ def promoted_before_caught_up() -> AbstractContextManager[None]:
             head = self.ledger.head()
             with self.views.read_models(generation.number).write_session() as rows:
                 if rows.position() < head:
-                    rows.advance_position(head, "mutant", rows.latest_recorded_at())
+                    rows.advance_position(head, "mutant", rows.latest_recorded_at(), "mutant")
             return head
 
         return only_advance

@@ -30,14 +30,16 @@ _SELECT_STATE = """
     SELECT read_models.version, live.generation, coalesce(tracking.notification_id, 0),
         (SELECT coalesce(max(position), 0) FROM {ledger}.stored_events),
         live.ledger_fingerprint, live.latest_recorded_at, live.pinned,
-        (SELECT coalesce(max(customer), 0) FROM {schema}.{customers}), tracking.tableoid::bigint
+        (SELECT coalesce(max(customer), 0) FROM {schema}.{customers}), tracking.tableoid::bigint,
+        live.page_id
     FROM {schema}.read_models LEFT JOIN {schema}.generations AS live ON live.state = 'live'
     LEFT JOIN {schema}.tracking AS tracking ON tracking.application_name = 'generation ' || live.generation
 """
 # The event at the position of the read models, and the next ones: a page of few events is folded without reading more.
 _SELECT_STATE_AND_EVENTS = f"""
     SELECT live_state.*, next_events.* FROM ({_SELECT_STATE})
-        AS live_state (version, generation, position, head, fingerprint, recorded_at, pinned, customer, tracking_table),
+        AS live_state (version, generation, position, head, fingerprint, recorded_at, pinned, customer, tracking_table,
+            page_id),
     LATERAL (
         SELECT array_agg(event.position), array_agg(event.topic), array_agg(event.state) FROM (
             SELECT position, topic, state FROM {{ledger}}.stored_events
@@ -45,7 +47,7 @@ _SELECT_STATE_AND_EVENTS = f"""
         ) AS event
     ) AS next_events
 """
-_STATE_WIDTH = 9
+_STATE_WIDTH = 10
 """The number of columns of `_SELECT_STATE`."""
 
 
@@ -73,6 +75,10 @@ class LiveReadModels(PostgresReadModels):
         Return none if the state of one is in an archive.
         """
         return () if pruned_hashes(self._state.events) else self._state.events
+
+    def page_id(self) -> str | None:
+        """Return the id of the last page that was written before this session; None before the first."""
+        return self._state.page_id
 
     def latest_recorded_at(self) -> int:
         """Return the latest time of recording of the events up to the position of the read models."""

@@ -29,6 +29,7 @@ class LiveState(NamedTuple):
     pinned: str
     last_customer_id: int
     tracking_table: int | None
+    page_id: str | None
     events: Sequence[LedgerEvent] = ()
     losses: int = 0
 

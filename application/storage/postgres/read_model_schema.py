@@ -18,7 +18,7 @@ _KEY_COLUMN = f"""dimensions_key TEXT COLLATE "C" NOT NULL CHECK (dimensions_key
             ELSE encode(sha256(convert_to(dimensions, 'UTF8')), 'hex') END)"""
 READ_MODEL_SCHEMA = Schema(
     kind="read_models",
-    version=7,
+    version=8,
     is_disposable=True,
     dynamic_tables=r"(meters|customers|usage|totals|high_water_marks)_\d+",
     statements=(
@@ -28,6 +28,7 @@ READ_MODEL_SCHEMA = Schema(
             pinned TEXT NOT NULL,
             revisions TEXT NOT NULL,
             ledger_fingerprint TEXT,
+            page_id TEXT,
             latest_recorded_at BIGINT NOT NULL DEFAULT {BEFORE_ALL_TIMES}
         )""",
         "CREATE UNIQUE INDEX only_one_is_live ON {schema}.generations (state) WHERE state = 'live'",

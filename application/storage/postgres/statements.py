@@ -1,16 +1,16 @@
 """The read models of one generation in PostgreSQL: statements that differ from SQLite."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import chain, count
 from typing import Any
 
 from psycopg import Cursor
 from psycopg.rows import tuple_row
 
-from ....projections.blocks import BucketKey, UsageBlock
+from ....projections.blocks import SHORT_BLOCK_BYTES, BucketKey, UsageBlock
 from ....projections.high_water_marks import HighWaterMark
-from ..sql_statements import SHORT_BLOCK_BYTES, Row, qualified_columns
+from ..sql_statements import Row, qualified_columns
 from ..sql_writer import SqlReadModels
 from .errors import translate_errors
 from .generations import PostgresGenerations
@@ -50,6 +50,8 @@ class PostgresReadModels(SqlReadModels):
         self._location = generations.datastore.location
         self._cursors = count(1)
         self._is_batch = False
+        self._unstarted_pipeline: ExitStack | None = None
+        """That of a batch before its first statement."""
         self._exhausted_cursors: list[str] = []
         self._position: int | None = None
 
@@ -72,13 +74,18 @@ class PostgresReadModels(SqlReadModels):
 
     @contextmanager
     def batch(self) -> Generator[None]:
-        """Send the statements inside together, and receive their rows at the end, in one round trip."""
+        """Send the statements inside together, and receive their rows at the end, in one round trip.
+
+        A batch without statements takes none.
+        """
         self._is_batch = True
         try:
-            with translate_errors(self._location), self.connection.pipeline():
+            with translate_errors(self._location), ExitStack() as pipeline:
+                self._unstarted_pipeline = pipeline
                 yield
         finally:
             self._is_batch = False
+            self._unstarted_pipeline = None
 
     def start_pipeline(self) -> None:
         """Send statements without waiting for the responses of those before, until rows are fetched or copied.
@@ -309,6 +316,9 @@ class PostgresReadModels(SqlReadModels):
 
     def _execute(self, statement: str, params: Sequence[object] = ()) -> Cursor[Row]:
         with translate_errors(self._location):
+            if self._unstarted_pipeline is not None:
+                pipeline, self._unstarted_pipeline = self._unstarted_pipeline, None
+                pipeline.enter_context(self.connection.pipeline())
             cursor = self.connection.cursor(row_factory=tuple_row, binary=True)
             return cursor.execute(statement.replace("?", "%b").encode(), params or None)
 

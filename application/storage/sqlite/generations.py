@@ -12,7 +12,7 @@ from .schema import Schema
 
 READ_MODEL_SCHEMA = Schema(
     application_id=0x54414C56,  # "TALV"
-    version=9,
+    version=10,
     is_disposable=True,
     statements=(
         f"""CREATE TABLE generations (
@@ -21,6 +21,7 @@ READ_MODEL_SCHEMA = Schema(
             pinned TEXT NOT NULL,
             revisions TEXT NOT NULL,
             ledger_fingerprint TEXT,
+            page_id TEXT,
             latest_recorded_at INTEGER NOT NULL DEFAULT {BEFORE_ALL_TIMES}
         )""",
         "CREATE UNIQUE INDEX only_one_is_live ON generations (state) WHERE state = 'live'",

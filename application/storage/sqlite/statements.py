@@ -7,11 +7,11 @@ from typing import cast
 
 import msgspec
 
-from ....projections.blocks import BucketKey, UsageBlock
+from ....projections.blocks import SHORT_BLOCK_BYTES, BucketKey, UsageBlock
 from ....projections.buckets import bucket_starts
 from ....projections.high_water_marks import HighWaterMark
 from ....projections.models import ProjectedMeter
-from ..sql_statements import SHORT_BLOCK_BYTES, Row, qualified_columns
+from ..sql_statements import Row, qualified_columns
 from ..sql_writer import SqlReadModels
 from .generations import SQLiteGenerations
 from .pool import DatabaseConnection

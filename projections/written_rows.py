@@ -1,0 +1,74 @@
+"""The rows that this process wrote with its last pages, so that the next page doesn't read them again."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
+
+from .blocks import SHORT_BLOCK_BYTES, BucketKey, UsageBlock
+from .models import Bucket
+from .ports import ReadModelWriter
+
+MAX_WRITTEN_ROWS = 20_000
+"""A row takes up to 2 kB of memory for its records, and half as much for everything else."""
+
+
+class WrittenRows:
+    """Buckets, and the last usage block of buckets, as they are stored after the page `page_id`.
+
+    They are valid in a transaction that finds the same id with the generation: no other process has written since, and
+    neither a rollback nor a crash of the server has removed the page. If there are more than `max_rows`, all are
+    discarded.
+    """
+
+    def __init__(self, max_rows: int = MAX_WRITTEN_ROWS) -> None:
+        self.page_id: str | None = None
+        self._max_rows = max_rows
+        self._buckets: dict[tuple[int, int, BucketKey], Bucket] = {}
+        self._last_blocks: dict[tuple[int, BucketKey], UsageBlock | None] = {}
+        """None for a long block: no records are appended to it."""
+
+    def buckets_of(
+        self, writer: ReadModelWriter, meter_id: int, bucket_seconds: int, keys: Sequence[BucketKey]
+    ) -> Iterable[Bucket]:
+        """Return the stored buckets of a size among `keys`. Those that aren't known are read."""
+        known: list[Bucket] = []
+        unknown: list[BucketKey] = []
+        for key in keys:
+            bucket = self._buckets.get((meter_id, bucket_seconds, key))
+            if bucket is None:
+                unknown.append(key)
+            else:
+                known.append(bucket)
+        return chain(known, writer.buckets_of(meter_id, bucket_seconds, unknown))
+
+    def last_short_blocks(
+        self, writer: ReadModelWriter, meter_id: int, keys: Sequence[BucketKey]
+    ) -> Iterable[UsageBlock]:
+        """Return the last stored block of each of these buckets, if it is short. Those that aren't known are read."""
+        unknown = [key for key in keys if (meter_id, key) not in self._last_blocks]
+        blocks = (self._last_blocks.get((meter_id, key)) for key in keys)
+        known = [block for block in blocks if block is not None]
+        return chain(known, writer.last_short_blocks(meter_id, unknown))
+
+    def add_buckets(self, meter_id: int, bucket_seconds: int, buckets: Mapping[BucketKey, Bucket]) -> None:
+        """Add buckets that were written."""
+        self._buckets.update({(meter_id, bucket_seconds, key): bucket for key, bucket in buckets.items()})
+
+    def add_last_blocks(self, meter_id: int, blocks: Mapping[BucketKey, UsageBlock]) -> None:
+        """Add blocks that were written, each the last one of its bucket."""
+        self._last_blocks.update({(meter_id, key): _if_short(block) for key, block in blocks.items()})
+
+    def discard_last_blocks(self, meter_id: int, keys: Collection[BucketKey]) -> None:
+        """Discard the last blocks of buckets whose blocks have changed."""
+        for key in keys:
+            self._last_blocks.pop((meter_id, key), None)
+
+    def end_page(self, page_id: str) -> None:
+        """Set the page after which the rows are stored."""
+        self.page_id = page_id
+        if len(self._buckets) + len(self._last_blocks) > self._max_rows:
+            self._buckets.clear()
+            self._last_blocks.clear()
+
+
+def _if_short(block: UsageBlock) -> UsageBlock | None:
+    return block if block.encoded is not None and len(block.encoded) < SHORT_BLOCK_BYTES else None
