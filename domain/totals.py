@@ -109,15 +109,20 @@ class Totals(msgspec.Struct, frozen=True, gc=False):
         """Return the totals of both, which must have no record in common."""
         if not (self.count and other.count):
             return self if self.count else other
-        newest = self if _RECENCY(self) > _RECENCY(other) else other
+        # Conditions instead of functions, because this runs for every bucket and block that a page changes.
+        last_at, other_at = self.last_at or 0, other.last_at or 0
+        is_newest = last_at > other_at or (last_at == other_at and _RECENCY(self) > _RECENCY(other))
+        newest = self if is_newest else other
         smallest, largest = self.min, self.max
         if smallest is None or largest is None:
             smallest, largest = other.min, other.max
         elif other.min is not None and other.max is not None:
-            # Conditions instead of `min` and `max`, because this runs for every bucket and block that a page changes.
             smallest = min(smallest, other.min)
             largest = max(largest, other.max)
+        unique_values = self.unique_values
+        if other.unique_values:
+            unique_values |= other.unique_values
         return Totals(
             _add(self.sum, other.sum), self.count + other.count, newest.last, newest.last_at, newest.last_position,
-            smallest, largest, self.unique_values | other.unique_values,
+            smallest, largest, unique_values,
         )  # fmt: skip

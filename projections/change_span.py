@@ -30,4 +30,9 @@ class ChangeSpan(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def merge(self, other: "ChangeSpan") -> "ChangeSpan":
         """Return the span of the changes of both."""
-        return ChangeSpan(min(self.first_position, other.first_position), max(self.last_position, other.last_position))
+        # Conditions instead of `min` and `max`, because this runs for every bucket and block that a page changes.
+        first, last = self.first_position, self.last_position
+        return ChangeSpan(
+            min(other.first_position, first),
+            max(other.last_position, last),
+        )
