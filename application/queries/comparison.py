@@ -47,8 +47,8 @@ class WindowState(StrEnum):
 class CustomerDifference:
     """The totals of one customer, meter and window: `before` in the live generation, `after` in the other one.
 
-    The billable quantities are those of these totals. A difference in a closed window isn't owed: closed periods keep
-    their totals. `dimensions` are the values of the dimensions that the comparison groups by.
+    The totals differ, or the billable quantities of these totals, or both. A difference in a closed window isn't owed:
+    closed periods keep their totals. `dimensions` are the values of the dimensions that the comparison groups by.
     """
 
     event_name: str
@@ -87,9 +87,10 @@ class MeterDifference:
 class GenerationDifference:
     """How a generation differs from the live one, both projected up to `position`.
 
-    `differences` are the totals that differ, by meter, customer and window; `meters` are the sums of every meter,
-    including those without differences. `digest` identifies the differences, for `promote`; it is None if the
-    comparison selects or groups by dimension values. It is the window, the timezone and the SHA-256 of the differences.
+    `differences` are the totals that differ, or whose billable quantities do, by meter, customer and window; `meters`
+    are the sums of every meter, including those without differences. `digest` identifies the differences, for
+    `promote`; it is None if the comparison selects or groups by dimension values. It is the window, the timezone and
+    the SHA-256 of the differences.
     """
 
     generation: int
@@ -100,8 +101,8 @@ class GenerationDifference:
 
     @cached_property
     def sorted_by_size(self) -> tuple[CustomerDifference, ...]:
-        """The differences, the largest first."""
-        return tuple(sorted(self.differences, key=lambda difference: -abs(difference.difference)))
+        """The differences, the largest first: of the total or of the billable quantity, whichever is larger."""
+        return tuple(sorted(self.differences, key=_size, reverse=True))
 
 
 class GenerationComparison:
@@ -254,13 +255,14 @@ def _compare_meter(
     for key in sorted(quantities_before.keys() | quantities_after.keys(), key=_key_order):
         customer, index, group = key
         quantity_before, quantity_after = quantities_before.get(key, ZERO), quantities_after.get(key, ZERO)
-        if quantity_before != quantity_after:
+        billable_before = before.rules_from(boundaries[index]).billable(quantity_before)
+        billable_after = after.rules_from(boundaries[index]).billable(quantity_after)
+        if (quantity_before, billable_before) != (quantity_after, billable_after):
             differences.append(
                 CustomerDifference(
-                    event_name, customer, *ranges[index], quantity_before, quantity_after,
-                    before.rules_from(boundaries[index]).billable(quantity_before),
-                    after.rules_from(boundaries[index]).billable(quantity_after),
-                    closed.state(customer, *ranges[index]), dict(zip(before.group_by, group, strict=False)),
+                    event_name, customer, *ranges[index], quantity_before, quantity_after, billable_before,
+                    billable_after, closed.state(customer, *ranges[index]),
+                    dict(zip(before.group_by, group, strict=False)),
                 )
             )  # fmt: skip
     customers = len({difference.customer for difference in differences})
@@ -288,13 +290,24 @@ class _ClosedPeriods:
         return WindowState.CLOSED if sum(overlapping, timedelta()) == end - start else WindowState.PARTLY_CLOSED
 
 
+def _size(difference: CustomerDifference) -> Decimal:
+    """Return the larger one of the differences of the total and of the billable quantity, without their signs."""
+    billable_difference = EXACT_CONTEXT.subtract(difference.billable_after, difference.billable_before)
+    return max(abs(difference.difference), abs(billable_difference))
+
+
 def _digest(windows: _Windows, differences: Iterable[CustomerDifference]) -> str:
-    """Return the digest of differences: window, timezone, and the SHA-256 of a line of JSON for each difference."""
+    """Return the digest of differences: window, timezone, and the SHA-256 of a line of JSON for each difference.
+
+    A line has the billable quantities if they aren't the totals.
+    """
     sha256 = hashlib.sha256()
     for difference in differences:
+        totals = difference.before, difference.after
+        billable = difference.billable_before, difference.billable_after
         line = (
             difference.event_name, difference.customer, to_iso(difference.start), to_iso(difference.end),
-            *map(to_plain_string, map(canonical, (difference.before, difference.after))),
+            *map(to_plain_string, map(canonical, totals if billable == totals else totals + billable)),
         )  # fmt: skip
         sha256.update(msgspec.json.encode(line) + b"\n")
     return f"{windows.window} {windows.timezone.key} {sha256.hexdigest()}"

@@ -68,6 +68,17 @@ def test_the_difference_says_which_windows_are_closed(tallybook: CommandLine) ->
     ]  # fmt: skip
 
 
+def test_the_difference_of_a_rounding_is_that_of_the_billable_quantities(tallybook: CommandLine) -> None:
+    """The totals are the same. The largest difference is first."""
+    lines = tallybook.lines("rules", "change", "tokens", "--rounding", "up:1000", "--reason", "per 1,000")
+    assert "No total differs." not in lines
+    assert [line.split() for line in lines if "open" in line] == [
+        ["zeta", "2025-10", "open", "7", "7", "0", "7", "1,000"],
+        ["zeta", "2025-09", "open", "11", "11", "0", "11", "1,000"],
+        ["acme", "2025-10", "open", "3,020", "3,020", "0", "3,020", "4,000"],
+    ]  # fmt: skip
+
+
 def test_billable_quantities_that_are_the_totals_are_left_out(tallybook: CommandLine) -> None:
     """The text is shorter without them, and the JSON has them anyway."""
     change = ("rules", "change", "tokens", "--formula", "count", *FROM_OCTOBER)

@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 import pytest
+from tallybook.domain.errors import PreviewChanged
 
 from ..notation import Ledger, moment
 
@@ -137,3 +138,42 @@ def test_a_multiplier_and_a_rounding_change_as_rules(ledger: Ledger) -> None:
     ledger.then(total="acme seconds 1.5", billable="1.5", as_of="11:30")
     ledger.then(total="acme seconds 5400", billable="5400", as_of="10:30")
     ledger.when("change seconds sum times 1/3600 rounded down 1").outcomes_are("parameter_invalid")
+
+
+def test_a_change_of_the_rounding_alone_is_a_difference(ledger: Ledger) -> None:
+    """The totals stay, and what is billed differs. The digest of the time before there was usage is rejected."""
+    ledger.given("meter  hours  sum  rounded down 1")
+    generations = ledger.metering.generations
+    candidate = generations.build_candidate("hours", {"rounding": {"mode": "up", "step": "10"}}).number
+    before = generations.diff(candidate)
+    assert before.differences == ()
+    ledger.given("""
+        10:05  acme hours 1.5
+        10:15  bolt hours 20
+        10:25  core hours 28.5
+    """)
+    now = generations.diff(candidate)
+    assert [
+        (row.customer, row.before, row.after, row.billable_before, row.billable_after) for row in now.sorted_by_size
+    ] == [("acme", Decimal("1.5"), Decimal("1.5"), 1, 10), ("core", Decimal("28.5"), Decimal("28.5"), 28, 30)]
+    assert [(meter.customers, meter.difference) for meter in now.meters] == [(2, 0)]
+    with pytest.raises(PreviewChanged):
+        generations.promote(candidate, reason="price list 2", digest=before.digest)
+    assert now.digest is not None
+    generations.promote(candidate, reason="price list 2", digest=now.digest)
+    ledger.then(total="acme hours 1.5", billable="10")
+
+
+def test_the_digest_identifies_what_is_billed(ledger: Ledger) -> None:
+    """Two roundings of the same new totals have two digests; a step that changes nothing has that of no rounding."""
+    ledger.given("""
+        meter  hours  sum
+        10:05  acme hours 90
+    """)
+    generations = ledger.metering.generations
+    digests: list[str | None] = []
+    for rounding in (None, {"mode": "up", "step": "1"}, {"mode": "up", "step": "2"}, {"mode": "down", "step": "2"}):
+        candidate = generations.build_candidate("hours", {"multiplier": "1/2", "rounding": rounding})
+        digests.append(generations.diff(candidate.number).digest)
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3

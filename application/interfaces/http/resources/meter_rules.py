@@ -29,10 +29,10 @@ CalendarWindow = Literal["minute", "hour", "day", "month", "year"]
 
 
 class TotalDifference(msgspec.Struct, kw_only=True):
-    """A customer's total of one window of time, under the current and under the new rules.
+    """A customer's total of one window of time, and what is billed for it, under the current and under the new rules.
 
-    If the request groups, it is the part with these values of `dimensions`. Closed periods keep their totals, so the
-    difference of a closed window is not billed.
+    The totals differ, or the billable quantities, or both. If the request groups, it is the part with these values of
+    `dimensions`. Closed periods keep their totals, so the difference of a closed window is not billed.
     """
 
     after: Number
