@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
+from itertools import product
 from typing import Any, TypedDict, cast
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -15,7 +16,9 @@ from ..domain.formulas import Formula
 from ..domain.plain_types import plain_decimal, plain_int, plain_text
 from ..domain.rounding import Rounding
 from ..domain.rules import Rules
+from ..domain.schedule import RulesSchedule
 from ..domain.text import abbreviated_repr
+from ..domain.timestamps import from_microseconds, to_iso
 from .validation import require_choice, require_text, require_texts
 
 MAX_DIMENSIONS = 10
@@ -61,8 +64,28 @@ def parse_rules(arguments: RulesArguments) -> Rules:
     return parsed
 
 
-def apply_rule_changes(current: Rules, changes: object) -> Rules:
-    """Return `current` with some fields replaced by those of the mapping `changes`. Raises InvalidParameter."""
+def rules_from(schedule: RulesSchedule, start: int, changes: object) -> Rules:
+    """Return the rules for usage from `start` on, after a change of some of them. The others are those at that time.
+
+    Raises InvalidParameter, also if another one changes later. A change replaces all later ones, so the value of that
+    one for all of this usage has to be given.
+    """
+    current = schedule.at(start).rules
+    by_field = _changes_by_field(changes)
+    later = (part for part in schedule.parts if part.start > start)
+    for part, field in product(later, [field for field in Rules.model_fields if field not in by_field]):
+        if getattr(part.rules, field) != getattr(current, field):
+            raise InvalidParameter(
+                f"{field!r} changes for usage from {to_iso(from_microseconds(part.start))} on, and a change from an "
+                f"earlier time replaces that. Give {field!r} too, with its value from the earlier time on. To keep the "
+                "later change, make it again afterwards.",
+                field=field,
+            )
+    return parse_rules(cast(RulesArguments, {**dict(current), **by_field}))
+
+
+def _changes_by_field(changes: object) -> dict[str | None, object]:
+    """Return the new values of some rules. Raises InvalidParameter if `changes` doesn't map rules to values."""
     by_field: dict[str | None, object] = {}
     if isinstance(changes, Mapping):
         by_field = {plain_text(field): value for field, value in cast(Mapping[object, object], changes).items()}
@@ -73,7 +96,7 @@ def apply_rule_changes(current: Rules, changes: object) -> Rules:
             field="rules",
             value=cast(object, changes),
         )
-    return parse_rules(cast(RulesArguments, {**dict(current), **by_field}))
+    return by_field
 
 
 def _event_time_window(value: object) -> EventTimeWindow | None:

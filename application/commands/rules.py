@@ -45,7 +45,8 @@ class RuleCommands:
         Later changes that were announced are replaced. The time must be the start of an event time window of the old
         and the new rules, such as midnight in UTC.
 
-        `rules` maps some of the arguments of `meters.configure` that describe rules to their new values.
+        `rules` maps some of the arguments of `meters.configure` that describe rules to their new values. The others are
+        those of `effective_from`; one that changes later has to be given too.
         To see the difference first, build a candidate with these rules, `diff` it, and `promote` it.
 
         Raises InvalidEffectiveFrom, IncompatibleRules with the meter events that the new rules reject, or

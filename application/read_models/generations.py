@@ -19,7 +19,7 @@ from ...domain.timestamps import to_microseconds
 from ...projections.models import PAGE_SIZE, Generation, GenerationState, PinnedMeter, PinnedRules
 from ...projections.projector import Progress, Projector
 from ..ledger.ledger import Ledger
-from ..rules_arguments import apply_rule_changes
+from ..rules_arguments import rules_from
 from ..storage.ports import GenerationStore
 from ..validation import require_event_name, require_generation
 from .rule_compatibility import incompatible_events_error
@@ -39,7 +39,7 @@ _log = logging.getLogger("tallybook")
 def rules_after_change(meter: Meter, changes: object, effective_from: datetime | None) -> PinnedMeter:
     """Return the rules over time of a meter after a change. Raises InvalidParameter or InvalidEffectiveFrom."""
     start = ALWAYS if effective_from is None else to_microseconds(effective_from)
-    changed_rules = apply_rule_changes(meter.rules, changes)
+    changed_rules = rules_from(meter.schedule, start, changes)
     check_effective_from(meter.schedule, start, changed_rules)
     parts = meter.schedule.change(start, meter.revision + 1, changed_rules).distinct_parts
     return PinnedMeter(parts, meter.source)

@@ -1,5 +1,10 @@
 """Rule changes: past usage is counted under the new rules, and earlier results can still be queried."""
 
+from datetime import datetime
+
+import pytest
+from tallybook.application import InvalidParameter
+
 from ..notation import Ledger, moment
 
 NOVEMBER = "2026-11-01T00:00 2026-12-01T00:00"
@@ -102,3 +107,62 @@ def test_totals_of_the_ledger_alone_read_each_event_by_the_rules_of_its_time(led
     for start, end, value in (("10", "10T11:00", 1), ("10T11:00", "11", 2), ("10", "11", 3)):
         (total,) = metering.replay_totals("tokens", moment(start), moment(end))
         assert total.value == value
+
+
+ANNOUNCED = moment("2100-01-01T00:00")
+FREE_TESTS = {"filter": {"not": {"key": "env", "equals": "test"}}}
+
+
+def change(ledger: Ledger, rules: dict[str, object], effective_from: datetime | None = None) -> None:
+    ledger.metering.rules.change("calls", rules, reason="a new contract", effective_from=effective_from)
+
+
+@pytest.mark.parametrize("effective_from", [None, moment("11T00:00")])
+def test_a_change_does_not_put_announced_rules_in_force(ledger: Ledger, effective_from: datetime | None) -> None:
+    """A rule that isn't named keeps the value that it has then, and no announcement is lost without a word."""
+    ledger.given("""
+        meter  calls  sum
+        11T10:00  acme calls 2000
+    """)
+    change(ledger, {"multiplier": "1/1000"}, ANNOUNCED)
+    with pytest.raises(InvalidParameter, match="'multiplier' changes for usage from 2100-01-01T00:00:00Z on") as error:
+        change(ledger, FREE_TESTS, effective_from)
+    assert error.value.field == "multiplier"
+    with pytest.raises(InvalidParameter, match="'multiplier' changes"):
+        ledger.metering.proposals.propose_rules("calls", FREE_TESTS, reason="free", effective_from=effective_from)
+    ledger.then(total="acme calls 2000")
+    change(ledger, {**FREE_TESTS, "multiplier": None}, effective_from)
+    change(ledger, {"multiplier": "1/1000"}, ANNOUNCED)
+    ledger.then(total="acme calls 2000")
+    (announced,) = ledger.metering.meters.get("calls").upcoming
+    assert announced.rules.filter is not None
+
+
+def test_a_correction_of_all_usage_names_the_rules_that_changed_on_a_date(ledger: Ledger) -> None:
+    """Its value before that date would be that of after it."""
+    ledger.given("""
+        meter  calls  sum
+        10T10:00  acme calls 3000
+        12T10:00  acme calls 2000
+    """)
+    change(ledger, {"multiplier": "1/1000"}, moment("11T00:00"))
+    with pytest.raises(InvalidParameter, match="'multiplier' changes for usage from 2026-11-11T00:00:00Z on"):
+        change(ledger, FREE_TESTS)
+    change(ledger, {**FREE_TESTS, "multiplier": None})
+    change(ledger, {"multiplier": "1/1000"}, moment("11T00:00"))
+    assert ledger.totals("calls", "10 11") == ["acme 3000"]
+    assert ledger.totals("calls", "11 13") == ["acme 2"]
+
+
+def test_a_change_after_the_last_one_keeps_the_other_rules(ledger: Ledger) -> None:
+    """Those of the time from which on it applies."""
+    ledger.given("meter  calls  sum")
+    change(ledger, {"multiplier": "2"}, moment("11T00:00"))
+    change(ledger, FREE_TESTS, moment("12T00:00"))
+    ledger.given("""
+        10T10:00  acme calls 1
+        11T10:00  acme calls 1  env=test
+        12T10:00  acme calls 1
+        12T11:00  acme calls 1  env=test
+    """)
+    assert [ledger.totals("calls", f"{day} {day + 1}") for day in (10, 11, 12)] == [["acme 1"], ["acme 2"], ["acme 2"]]

@@ -90,8 +90,8 @@ def change(
     """Show what other rules would change, and change the rules with --yes.
 
     Builds a candidate generation of the read models and compares it with the live one, by month. Closed periods keep
-    their totals. Rules that no option names stay the same. Usage before --effective-from keeps its rules, and a change
-    that was announced for a later time is replaced.
+    their totals. Usage before --effective-from keeps its rules, and later changes are replaced. Rules that no option
+    names stay the same; one that changes later has to be named.
     """
     from .time_ranges import parse_optional_datetime  # noqa: PLC0415 - loads the domain
 
