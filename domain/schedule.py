@@ -122,15 +122,27 @@ class RulesSchedule:
     @cached_property
     def distinct_parts(self) -> tuple[RulesPart, ...]:
         """The parts without their revisions; neighbours with the same rules are one part."""
-        parts: list[RulesPart] = []
-        for start, _, rules in self.parts:
-            if not parts or parts[-1].rules != rules:
-                parts.append(RulesPart(start, rules))
-        return tuple(parts)
+        return _merge_same_rules((start, rules) for start, _, rules in self.parts)
+
+    def has_same_rules(self, other: "RulesSchedule", start: int, end: int) -> bool:
+        """Return whether usage in [start, end) counts under the same rules in both, whatever their revisions."""
+        mine, others = (
+            _merge_same_rules((part.start, part.effective.rules) for part in schedule.between(start, end))
+            for schedule in (self, other)
+        )
+        return mine == others
 
     @cached_property
     def _starts(self) -> list[int]:
         return [part.start for part in self.parts]
+
+
+def _merge_same_rules(parts: Iterable[tuple[int, Rules]]) -> tuple[RulesPart, ...]:
+    merged: list[RulesPart] = []
+    for start, rules in parts:
+        if not merged or merged[-1].rules != rules:
+            merged.append(RulesPart(start, rules))
+    return tuple(merged)
 
 
 def _merge_same_quantity(parts: Iterable[RulesInRange]) -> Iterator[RulesInRange]:

@@ -15,6 +15,7 @@ A line is one of
     settle  acme seats 10 11  document=CN-1  by=fi settle the adjustment, now or as of a position: position=7
     deactivate seats        reactivate seats       rename seats Chairs
     change  seats  sum per day by region           change the rules; customer=account and value=size name keys
+    change  seats  count  from=11                  change the rules for usage from a time on
 
 Lines are in order of arrival, and the clock never goes back. A time is `10:05` on 10 November 2026, `11T10:05` on
 another day of that November, `11` at midnight of that day, or `2026-03-29T01:30`; all in UTC. `-` omits the value.
@@ -116,7 +117,10 @@ class Ledger:
         if "at" in options:
             self.clock.now = moment(options["at"])
         rules = parse_rules(event_name, words) | _keys(options)
-        self.metering.rules.change(event_name, rules, reason=options.get("reason", "billed otherwise"))
+        effective_from = moment(options["from"]) if "from" in options else None
+        self.metering.rules.change(
+            event_name, rules, reason=options.get("reason", "billed otherwise"), effective_from=effective_from
+        )
         return "changed"
 
     def _record(self, at: datetime | None, plain: list[str], options: dict[str, str]) -> str:

@@ -21,7 +21,7 @@ from ..ledger.closings import StoredClosing, closed_periods, read_closings
 from ..ledger.ledger import Ledger
 from .billed_ranges import BilledRange, ClosingsIndex, billed_ranges, decode_rules, late_customers, overlaps
 from .meter_query import Bounds, OpenMeter
-from .range_views import schedule_at_closing
+from .range_views import are_current_rules, schedule_at_closing
 
 FEW_CLOSINGS = 20
 """The usage of this many closings of one range is read, without asking first which customers have changes."""
@@ -111,7 +111,7 @@ class ChangedPeriods:
                 is_settled = self._with_settled and bool(closing.settlements)
                 is_changed = is_settled or last_changes.get(closing.closing.customer, 0) > closing.invoiced.position
                 (changed if is_changed else unchanged).append(closing)
-            if self._are_current_rules(counted, rules):
+            if are_current_rules(self._meter, counted, rules, revision):
                 continue
             if self._is_partial or self._meter.as_of is None:
                 changed += unchanged
@@ -132,9 +132,6 @@ class ChangedPeriods:
             return None
         names = view.customer_names(changes)
         return {names[customer_id]: position for customer_id, position in changes.items()}
-
-    def _are_current_rules(self, counted: Bounds, rules: Rules) -> bool:
-        return all(part.effective.rules == rules for part in self._meter.schedule.between(*counted))
 
     def _current_quantities(self, counted: Bounds) -> Mapping[str, Decimal]:
         """Return the quantity of each customer with usage in a range, under the current rules."""

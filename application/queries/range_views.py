@@ -21,6 +21,7 @@ class RangeViews:
         self._dimensions = dimensions
         self._bounds: Bounds | None = None
         self._at_closing: dict[int, UsageView] = {}
+        self._is_current: dict[int, bool] = {}
         self._current: dict[int, list[tuple[RulesInRange, UsageView]]] = {}
 
     def at_closing(self, period: ClosedPeriod) -> UsageView:
@@ -34,8 +35,13 @@ class RangeViews:
         return view
 
     def are_current_rules(self, period: ClosedPeriod) -> bool:
-        """Return whether the period was closed under the rules that apply to all of its range now."""
-        return all(part.effective.rules == period.rules for part in self._meter.schedule.between(*bounds_of(period)))
+        """Return whether the rules over time in the period's range are those that it was closed under."""
+        bounds = self._select_range(period)
+        is_current = self._is_current.get(period.revision)
+        if is_current is None:
+            is_current = are_current_rules(self._meter, bounds, period.rules, period.revision)
+            self._is_current[period.revision] = is_current
+        return is_current
 
     def under_current_rules(self, period: ClosedPeriod) -> list[tuple[RulesInRange, UsageView]]:
         """Return the usage of each part of the period's range that has a single quantity under the current rules."""
@@ -53,7 +59,7 @@ class RangeViews:
         """Return the range of a period, after dropping the views of another range."""
         bounds = bounds_of(period)
         if bounds != self._bounds:
-            self._bounds, self._at_closing, self._current = bounds, {}, {}
+            self._bounds, self._at_closing, self._is_current, self._current = bounds, {}, {}, {}
         return bounds
 
 
@@ -66,6 +72,14 @@ def schedule_at_closing(meter: OpenMeter, counted: Bounds, rules: Rules, revisio
     if schedule.at(counted[1] - 1).rules != rules:  # the stored closing has other rules than its revision
         return RulesSchedule.always(rules, revision)
     return schedule
+
+
+def are_current_rules(meter: OpenMeter, counted: Bounds, rules: Rules, revision: int) -> bool:
+    """Return whether a closing, which counted the usage in a range, has the rules over time that apply there now.
+
+    It may have several: `rules` are only the last ones.
+    """
+    return schedule_at_closing(meter, counted, rules, revision).has_same_rules(meter.schedule, *counted)
 
 
 def bounds_of(period: ClosedPeriod) -> Bounds:

@@ -103,6 +103,27 @@ def test_neighbours_with_the_same_rules_are_one_part() -> None:
     assert schedule((100, COUNT), (100, SUM)).distinct_parts == schedule().distinct_parts == (RulesPart(ALWAYS, SUM),)
 
 
+@pytest.mark.parametrize(
+    ("other", "bounds", "is_same"),
+    [
+        (schedule((100, COUNT)), (0, 200), True),
+        (schedule((50, MAX), (50, SUM), (100, COUNT), (150, COUNT)), (0, 200), True),
+        (schedule((100, COUNT), (200, MAX)), (0, 200), True),
+        (schedule((100, COUNT), (199, MAX)), (0, 200), False),
+        (schedule((101, COUNT)), (0, 200), False),
+        (schedule((101, COUNT)), (0, 100), True),
+        (schedule((-1, COUNT)), (0, 200), False),
+        (schedule((-1, COUNT)), (100, 200), True),
+    ],
+)
+def test_the_rules_of_a_range_are_the_same_part_by_part(
+    other: RulesSchedule, bounds: tuple[int, int], is_same: bool
+) -> None:
+    """Whatever revisions they are of, and whatever applies outside of the range."""
+    assert schedule((100, COUNT)).has_same_rules(other, *bounds) == is_same
+    assert other.has_same_rules(schedule((100, COUNT)), *bounds) == is_same
+
+
 @given(*[st.lists(st.tuples(st.integers(0, 4), st.sampled_from([SUM, COUNT, MAX])), max_size=4)] * 2)
 def test_the_changes_between_two_schedules_lead_from_one_to_the_other(
     current: list[tuple[int, Rules]], target: list[tuple[int, Rules]]
