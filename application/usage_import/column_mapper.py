@@ -1,10 +1,12 @@
 """Maps the rows of a batch to meter events column by column, in a third of the time that it takes row by row.
 
 Both ways return the same meter events. A batch with anything unusual is left to `RowMapper`: a row with an error, a
-cell that isn't text, an unclear timestamp, a number with marks, an empty identifier, or several kinds of meters.
+cell that is neither text nor a number, an unclear timestamp, a number with marks, an empty identifier, or several kinds
+of meters.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from itertools import repeat
 from typing import NamedTuple, cast
 
@@ -18,9 +20,11 @@ from ...domain.meter_event_input import (
 )
 from ...domain.text import is_storable
 from .formats import RowBatch
-from .row_mapper import MeterKeys, RowFormat, payload_columns
+from .row_mapper import KeysOf, MeterKeys, RowFormat, payload_columns
+from .values import plain_number
 
 _Column = Sequence[str]
+_TEXT_TYPES = frozenset({str, int, Decimal, type(None)})
 
 
 class _Plan(NamedTuple):
@@ -34,14 +38,12 @@ class _Plan(NamedTuple):
 class ColumnMapper:
     """Returns the meter events of batches of rows. `columns` are those of the file, None if each row has its own."""
 
-    def __init__(
-        self, row_format: RowFormat, keys_of: Callable[[str], MeterKeys], columns: Sequence[str] | None
-    ) -> None:
+    def __init__(self, row_format: RowFormat, keys_of: KeysOf, columns: Sequence[str] | None) -> None:
         self._mapping = row_format.columns
         self._numbers = row_format.numbers
         self._timestamps = row_format.timestamps
         self._keys_of = keys_of
-        self._columns = () if columns is None else columns
+        self._columns = columns
 
     def are_clear(self, batch: RowBatch) -> bool:
         """Return whether each row has a timestamp and, if its meter needs one, a number of the usual form.
@@ -52,7 +54,9 @@ class ColumnMapper:
         if plan is None or not self._timestamps.are_clear(_column(batch, self._mapping.timestamp)):
             return False
         value_column = plan.keys.value_column
-        return value_column not in self._columns or self._has_plain_numbers(plan.keys, _column(batch, value_column))
+        return value_column not in self._columns_of(batch) or self._has_plain_numbers(
+            plan.keys, _texts(batch, value_column)
+        )
 
     def map(self, batch: RowBatch) -> list[CheckedMeterEventInput] | None:
         """Return the meter event of each row; None if `RowMapper` has to map them.
@@ -62,7 +66,7 @@ class ColumnMapper:
         plan = self._plan_for(batch)
         if plan is None:
             return None
-        payload = {key: _column(batch, column) for key, column in plan.columns.items()}
+        payload = {key: _texts(batch, column) for key, column in plan.columns.items()}
         identifiers = self._identifiers(batch)
         times = self._timestamps.read_clear(_column(batch, self._mapping.timestamp))
         if (
@@ -79,7 +83,7 @@ class ColumnMapper:
     def _identifiers(self, batch: RowBatch) -> Iterable[str | None] | None:
         """Return the identifier of each row; None if `RowMapper` has to map one."""
         column, prefix = self._mapping.identifier_column, self._mapping.identifier_prefix
-        if column not in self._columns:
+        if column not in self._columns_of(batch):
             return None if "." in column else repeat(None, len(batch))  # it may be a path inside of objects
         identifiers = _column(batch, column)
         is_text = _is_text([prefix]) and _is_text(identifiers, MAX_IDENTIFIER_LENGTH - len(prefix))
@@ -90,7 +94,8 @@ class ColumnMapper:
     def _plan_for(self, batch: RowBatch) -> _Plan | None:
         """Return how to map these rows; None if `RowMapper` has to map them."""
         required = [self._mapping.timestamp, *(() if self._mapping.event_name is not None else ("event_name",))]
-        if not set(required).issubset(self._columns) or not len(batch) or batch.has_errors:
+        columns = self._columns_of(batch)
+        if not set(required).issubset(columns) or not len(batch) or batch.has_errors:
             return None
         event_names = {*self._event_names(batch)}
         if not _is_text(list(event_names)) or "" in event_names:
@@ -99,11 +104,11 @@ class ColumnMapper:
             keys = {self._keys_of(event_name) for event_name in event_names}
         except (InvalidRequest, NotFound):  # those of the rows; not that the ledger is unavailable
             return None
-        return self._plan_of(keys.pop()) if len(keys) == 1 else None
+        return self._plan_of(keys.pop(), columns) if len(keys) == 1 else None
 
-    def _plan_of(self, keys: MeterKeys) -> _Plan | None:
+    def _plan_of(self, keys: MeterKeys, file_columns: Sequence[str]) -> _Plan | None:
         mapping = self._mapping
-        sources = [(key, column) for column, key in (*payload_columns(self._columns), *mapping.payload.items())]
+        sources = [(key, column) for column, key in (*payload_columns(file_columns), *mapping.payload.items())]
         named = ((keys.value, mapping.value), (keys.customer, mapping.customer))
         sources += ((key, column) for key, column in named if column is not None)
         columns, fixed = dict(sources), {} if mapping.customer_name is None else {keys.customer: mapping.customer_name}
@@ -111,13 +116,17 @@ class ColumnMapper:
         is_usual = (
             len(columns) == len(sources)
             and len({*all_keys}) == len(all_keys) <= MAX_PAYLOAD_KEYS
-            and {*columns.values()}.issubset(self._columns)
+            and {*columns.values()}.issubset(file_columns)
             and _is_text(all_keys, MAX_KEY_LENGTH)
             and "" not in all_keys
             and _is_text(list(fixed.values()), MAX_VALUE_LENGTH)
             and all(fixed.values())
         )
         return _Plan(keys, columns, fixed) if is_usual else None
+
+    def _columns_of(self, batch: RowBatch) -> Sequence[str]:
+        """Return the columns of a batch; none if its rows have different ones."""
+        return (batch.names or ()) if self._columns is None else self._columns
 
     def _event_names(self, batch: RowBatch) -> Iterable[str]:
         event_name = self._mapping.event_name
@@ -130,6 +139,15 @@ class ColumnMapper:
 def _column(batch: RowBatch, column: str) -> _Column:
     """Return the cells of a column, which should be text: `_is_text` and the patterns of columns say whether it is."""
     return cast(_Column, batch.column(column))
+
+
+def _texts(batch: RowBatch, column: str) -> _Column:
+    """Return the cells of a column, and its numbers as `RowMapper` writes them; a missing cell is empty."""
+    cells = batch.column(column)
+    types = set(map(type, cells))
+    if types == {str} or not _TEXT_TYPES.issuperset(types):
+        return cast(_Column, cells)
+    return ["" if cell is None else cast(str, plain_number(cell)) for cell in cells]
 
 
 def _is_text(column: _Column, max_length: int | None = None) -> bool:

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ...domain.formulas import ValueType
-from ..meter_views import MeterView
 from .json_rows import PAYLOAD_PREFIX
+
+if TYPE_CHECKING:  # a process that reads a file needs no meters
+    from ..meter_views import MeterView
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class ColumnMapping:
         """The column that identifiers are read from, if it exists."""
         return self.identifier or "identifier"
 
-    def required_columns(self, meter: MeterView | None) -> list[str]:
+    def required_columns(self, meter: "MeterView | None") -> list[str]:
         """Return the columns that a file must have. `meter` is the meter of all rows, None if rows name their own.
 
         Columns of optional dimensions and of keys that only the meter's filter reads may be missing.
@@ -48,7 +51,7 @@ class ColumnMapping:
             required += [PAYLOAD_PREFIX + key for key in keys if key not in self._named_keys(meter)]
         return required
 
-    def _named_keys(self, meter: MeterView) -> set[str]:
+    def _named_keys(self, meter: "MeterView") -> set[str]:
         keys = set(self.payload.values())
         if self.value is not None:
             keys.add(meter.value_key)

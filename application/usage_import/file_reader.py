@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from .csv_rows import csv_batches, csv_lines, long_cells_allowed, read_csv_dialect
 from .encodings import UTF_8
@@ -24,6 +24,9 @@ from .parquet_rows import parquet_batches, read_parquet_columns
 from .sources import FileSource, ReportingReader, invalid_file
 from .table_rows import read_sheet_dialect, sheet_lines, sheet_rows
 
+if TYPE_CHECKING:
+    from .row_mapper import KeysOf, RowFormat
+
 CHUNK_BYTES = 1 << 20
 _MAX_HEADER_LINES = 200
 OnRead = Callable[[int], object]
@@ -40,11 +43,12 @@ class FileReader:
     def __init__(self, source: FileSource, options: FileOptions, limits: FileLimits) -> None:
         """Determine what the options don't say but the format, which they do. Raise InvalidImportFile."""
         self._source = source
+        self._max_rows = limits.max_rows
         with self._reported_errors():
             self.dialect, self.columns, self._read = _open(source, options, limits)
 
     def batches(self, on_read: OnRead) -> Iterator[RowBatch]:
-        """Yield all rows in batches. Raises InvalidImportFile if the file is malformed."""
+        """Yield all rows in batches. Raises InvalidImportFile if the file is malformed or has too many."""
         source = self._source
         contents = source.contents
         contents.seek(0)
@@ -52,9 +56,20 @@ class FileReader:
             reader = ReportingReader(contents, lambda: on_read(source.stored.tell()))
             contents = cast(BinaryIO, io.BufferedReader(reader, CHUNK_BYTES))
         with self._reported_errors():
+            count = 0
             for batch in self._read(contents):
+                count += len(batch)
+                if self._max_rows is not None and count > self._max_rows:
+                    raise MalformedFile(f"it has over {self._max_rows:,} rows. Divide it, or raise the limit")
                 on_read(source.stored.tell())
                 yield batch
+
+    def unclear_batches(self, row_format: "RowFormat", keys_of: "KeysOf", on_read: OnRead) -> Iterator[RowBatch]:
+        """Yield the batches in which a timestamp or a number may be unclear: see `ColumnMapper.are_clear`."""
+        from .column_mapper import ColumnMapper  # noqa: PLC0415 - not needed to read only
+
+        mapper = ColumnMapper(row_format, keys_of, self.columns)
+        return (batch for batch in self.batches(on_read) if not mapper.are_clear(batch))
 
     def find_header_line(self, columns: Sequence[str]) -> int | None:
         """Return the first line that has these names in its cells; None if no line near the start has."""

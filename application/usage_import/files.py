@@ -5,13 +5,14 @@ import hashlib
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
 from ...domain.errors import InvalidParameter
 from ..python_process import MAX_PROCESSES_SETTING
+from ..read_models.worker_pool import available_workers
 from .encodings import UTF_8, encoding_of, is_western, marked_encoding
 from .file_reader import CHUNK_BYTES, FileReader, OnRead
 from .formats import (
@@ -26,10 +27,13 @@ from .formats import (
     RowBatch,
 )
 from .reader_process import ReaderProcess, can_read_in_process
+from .row_mapper import KeysOf, RowFormat
 from .sources import STANDARD_INPUT, FileSource, invalid_file, malformed_gzip, open_source
 
 MIN_LIMITED_BYTES = 1 << 20
-"""A smaller text of others is read in this process: it can't take more than a second."""
+"""A smaller text with limits is read in this process: it can't take more than a second."""
+MIN_TEXT_BYTES = 4 << 20
+"""A smaller text without limits is imported faster in this process. A larger one is read on another core."""
 _SUFFIXES = {
     ".csv": FileFormat.CSV,
     ".tsv": FileFormat.TSV,
@@ -58,7 +62,6 @@ class UsageFile:
     source: FileSource
     reader: FileReader | ReaderProcess
     digest: bytes
-    limits: FileLimits = field(default_factory=FileLimits)
 
     @property
     def dialect(self) -> FileDialect:
@@ -81,13 +84,19 @@ class UsageFile:
 
     def batches(self, advance: ProgressCallback | None = None) -> Iterator[RowBatch]:
         """Yield all rows in batches. Raises InvalidImportFile if the file is malformed or changed meanwhile."""
-        max_rows, count = self.limits.max_rows, 0
         for batch in self.reader.batches(_on_read(self.source, advance)):
-            count += len(batch)
-            if max_rows is not None and count > max_rows:
-                raise invalid_file(self.path, f"it has over {max_rows:,} rows. Divide it, or raise the limit")
             self.source.check_unchanged()
             yield batch
+        self.source.check_unchanged()
+
+    def unclear_batches(
+        self, row_format: RowFormat, keys_of: KeysOf, advance: ProgressCallback | None = None
+    ) -> Iterator[RowBatch]:
+        """Read all rows. Yield the batches in which a timestamp or a number may be unclear, given the keys of meters.
+
+        Raises the errors of `batches`.
+        """
+        yield from self.reader.unclear_batches(row_format, keys_of, _on_read(self.source, advance))
         self.source.check_unchanged()
 
     def find_header_line(self, columns: Sequence[str]) -> int | None:
@@ -123,7 +132,7 @@ def open_usage_file(
         options = replace(options, file_format=file_format, encoding=encoding)
         reader = _open_reader(source, options, limits, size, advance)
         try:
-            yield UsageFile(source, reader, digest, limits)
+            yield UsageFile(source, reader, digest)
         finally:
             reader.close()
 
@@ -133,7 +142,8 @@ def _open_reader(
 ) -> FileReader | ReaderProcess:
     """Return the reader of a file, in a process of its own for files that may take much time or memory."""
     is_text = options.file_format in TEXT_FORMATS
-    if is_text and (not limits.is_limited or size < MIN_LIMITED_BYTES):
+    min_bytes = MIN_LIMITED_BYTES if limits.is_limited else MIN_TEXT_BYTES if available_workers() else None
+    if is_text and (min_bytes is None or size < min_bytes):
         return FileReader(source, options, limits)
     if can_read_in_process():
         return ReaderProcess(source, options, limits, _on_read(source, advance))

@@ -29,7 +29,7 @@ from ..storage.key_value import KeyValueEntry
 from .column_mapper import ColumnMapper
 from .columns import ColumnMapping
 from .files import ProgressCallback, UsageFile
-from .formats import Row, RowBatch
+from .formats import OBJECTS_PER_COLLECTION, Row, RowBatch
 from .json_rows import PAYLOAD_PREFIX
 from .meter_lookup import MeterLookup
 from .results import BatchOutcomes, ImportSummary, PreviewRow, RejectedRow
@@ -37,7 +37,6 @@ from .row_mapper import RowFormat, RowMapper, cell_at
 from .row_names import RowNames
 
 _MAX_LISTED_COLUMNS, _MAX_LISTED_CHARACTERS = 20, 500
-_OBJECTS_PER_COLLECTION = 50_000
 MAX_PREVIEW_ROWS = 5
 
 
@@ -95,7 +94,7 @@ class UsageImporter:
         self.recorder = recorder or metering.imports.start(str(file.path.name), file.digest.hex(), by=by)
         self._columns = columns = row_format.columns
         numbers = replace(row_format.numbers, is_semicolon_separated=file.dialect.delimiter == ";")
-        row_format = replace(row_format, numbers=numbers)
+        self._row_format = row_format = replace(row_format, numbers=numbers)
         get_meter = lru_cache(MeterLookup(metering).get)
         self._mapper = RowMapper(row_format, get_meter, file.columns)
         self._column_mapper = ColumnMapper(row_format, self._mapper.keys_of, file.columns)
@@ -123,11 +122,10 @@ class UsageImporter:
 
     def _find_unclear(self, advance: ProgressCallback | None) -> Iterator[tuple[int, TallybookError]]:
         """Yield the errors of unclear cells, with their lines."""
-        for batch in self.file.batches(advance):
-            if not self._column_mapper.are_clear(batch):
-                for row in batch.rows:
-                    if row.error is None:
-                        yield from zip(repeat(row.line), self._mapper.find_unclear(row.cells))
+        for batch in self.file.unclear_batches(self._row_format, self._mapper.keys_of, advance):
+            for row in batch.rows:
+                if row.error is None:
+                    yield from zip(repeat(row.line), self._mapper.find_unclear(row.cells))
 
     def run(
         self, *, on_rejected: OnRejected | None = None, advance: ProgressCallback | None = None
@@ -269,12 +267,12 @@ class UsageImporter:
 
 @contextmanager
 def _rare_garbage_collection() -> Generator[None]:
-    """Search for reference cycles less often: a batch has many objects and no cycles. It takes a fifth of the time."""
+    """Search for reference cycles less often."""
     before = gc.get_threshold()
-    if before[0] >= _OBJECTS_PER_COLLECTION:  # another import in this process has set it, and sets it back
+    if before[0] >= OBJECTS_PER_COLLECTION:  # another import in this process has set it, and sets it back
         yield
         return
-    gc.set_threshold(_OBJECTS_PER_COLLECTION, *before[1:])
+    gc.set_threshold(OBJECTS_PER_COLLECTION, *before[1:])
     try:
         yield
     finally:

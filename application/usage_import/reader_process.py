@@ -13,12 +13,34 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import Popen, TimeoutExpired
 
-from ...domain.errors import InvalidRequest, UsageSourceUnavailable
+from ...domain.errors import InvalidRequest, NotFound, UsageSourceUnavailable
 from ..python_process import kill, max_processes, start_python
 from .file_reader import OnRead
 from .formats import FileDialect, FileFormat, FileLimits, FileOptions, RowBatch
-from .reader_service import OUT_OF_MEMORY, SIZE_BYTES, BatchesRequest, HeaderRequest, OpenRequest, Request
-from .row_messages import Columns, End, Failed, HeaderLine, Message, Opened, Progress, Rows, decode, to_batch
+from .reader_service import (
+    OUT_OF_MEMORY,
+    SIZE_BYTES,
+    BatchesRequest,
+    HeaderRequest,
+    MeterAnswer,
+    OpenRequest,
+    Request,
+    UnclearBatchesRequest,
+)
+from .row_mapper import KeysOf, MeterKeys, RowFormat
+from .row_messages import (
+    Columns,
+    End,
+    Failed,
+    HeaderLine,
+    Message,
+    MeterNeeded,
+    Opened,
+    Progress,
+    Rows,
+    decode,
+    to_batch,
+)
 from .sources import FileSource, invalid_file
 
 _PROGRAM = Path(__file__).with_name("reader_main.py")
@@ -58,11 +80,21 @@ class ReaderProcess:
 
     def batches(self, on_read: OnRead) -> Iterator[RowBatch]:
         """Yield all rows in batches. The process reads ahead as far as the pipe has room."""
-        with self._answer(BatchesRequest(), on_read):
+        return self._batches(BatchesRequest(), None, on_read)
+
+    def unclear_batches(self, row_format: RowFormat, keys_of: KeysOf, on_read: OnRead) -> Iterator[RowBatch]:
+        """Yield the batches in which a timestamp or a number may be unclear. The others aren't sent."""
+        return self._batches(UnclearBatchesRequest(row_format), keys_of, on_read)
+
+    def _batches(self, request: Request, keys_of: KeysOf | None, on_read: OnRead) -> Iterator[RowBatch]:
+        with self._answer(request, on_read):
             while not isinstance(message := self._receive(on_read), End):
-                if not isinstance(message, Columns | Rows):
+                if isinstance(message, Columns | Rows):
+                    yield to_batch(message)
+                elif isinstance(message, MeterNeeded) and keys_of is not None:
+                    self._write(MeterAnswer(_keys_or_none(keys_of, message.event_name)))
+                else:
                     raise self._invalid_message()
-                yield to_batch(message)
 
     def find_header_line(self, columns: Sequence[str]) -> int | None:
         """Return the first line that has these names in its cells; None if no line near the start has."""
@@ -184,6 +216,14 @@ class ReaderProcess:
 
     def _invalid_message(self) -> InvalidRequest:
         return invalid_file(self._source.path, "the process that reads it sent an invalid message")
+
+
+def _keys_or_none(keys_of: KeysOf, event_name: str) -> MeterKeys | None:
+    """Return the keys of a meter; None if there is no such meter. Raises that the ledger is unavailable."""
+    try:
+        return keys_of(event_name)
+    except (InvalidRequest, NotFound):
+        return None
 
 
 def _ignore(_read: int) -> None:

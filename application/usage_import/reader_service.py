@@ -1,21 +1,26 @@
 """What a process that reads a usage file does: it answers the requests of `ReaderProcess`, within limits."""
 
+import gc
 import os
 import pickle
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
-from ...domain.errors import InvalidImportFile, InvalidParameter
+from ...domain.errors import InvalidImportFile, InvalidParameter, NotFound
 from .file_reader import FileReader
-from .formats import FileLimits, FileOptions
-from .row_messages import End, Failed, HeaderLine, Message, Opened, Progress, encode, encode_batch
+from .formats import OBJECTS_PER_COLLECTION, FileLimits, FileOptions, RowBatch
+from .row_messages import End, Failed, HeaderLine, Message, MeterNeeded, Opened, Progress, encode, encode_batch
 from .sources import invalid_file, open_source
+
+if TYPE_CHECKING:
+    from .row_mapper import MeterKeys, RowFormat
 
 try:
     import resource
@@ -45,13 +50,27 @@ class BatchesRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class UnclearBatchesRequest:
+    """Read all rows, and send those in which a cell may be unclear."""
+
+    row_format: "RowFormat"
+
+
+@dataclass(frozen=True, slots=True)
+class MeterAnswer:
+    """The keys of the meter that was needed; None if it does not exist."""
+
+    keys: "MeterKeys | None"
+
+
+@dataclass(frozen=True, slots=True)
 class HeaderRequest:
     """Find the line that has these columns."""
 
     columns: Sequence[str]
 
 
-Request = OpenRequest | BatchesRequest | HeaderRequest
+Request = OpenRequest | BatchesRequest | UnclearBatchesRequest | MeterAnswer | HeaderRequest
 
 
 class _Messages:
@@ -74,6 +93,7 @@ def serve(requests: BinaryIO, messages: BinaryIO) -> None:
     pipe = _Messages(messages)
     errors = os.fdopen(os.dup(2), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries write to it why they end the process
+    gc.set_threshold(OBJECTS_PER_COLLECTION)
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # takes 25 MB less than the pool of pyarrow
     request = received.get()
     assert isinstance(request, OpenRequest)
@@ -100,6 +120,22 @@ def _receive(requests: BinaryIO, received: SimpleQueue[Request]) -> None:
 
 
 def _answer_all(request: OpenRequest, received: SimpleQueue[Request], pipe: _Messages) -> None:
+    @lru_cache
+    def keys_of(event_name: str) -> "MeterKeys":
+        pipe.send(MeterNeeded(event_name))
+        answer = received.get()
+        if not isinstance(answer, MeterAnswer) or answer.keys is None:
+            raise NotFound("There is no such meter.")
+        return answer.keys
+
+    def send_progress(read: int) -> None:
+        pipe.send(Progress(read))
+
+    def send_batches(batches: Iterator[RowBatch]) -> None:
+        for batch in batches:
+            pipe.send(encode_batch(batch))
+        pipe.send(End())
+
     with open_source(request.path, cast(BinaryIO, os.fdopen(request.descriptor, "rb"))) as source:
         reader = FileReader(source, request.options, request.limits)
         pipe.send(Opened(reader.dialect, None if reader.columns is None else list(reader.columns)))
@@ -108,11 +144,11 @@ def _answer_all(request: OpenRequest, received: SimpleQueue[Request], pipe: _Mes
                 case HeaderRequest(columns):
                     pipe.send(HeaderLine(reader.find_header_line(columns)))
                 case BatchesRequest():
-                    for batch in reader.batches(lambda read: pipe.send(Progress(read))):
-                        pipe.send(encode_batch(batch))
-                    pipe.send(End())
-                case OpenRequest():
-                    raise TypeError("the file is open")
+                    send_batches(reader.batches(send_progress))
+                case UnclearBatchesRequest(row_format):
+                    send_batches(reader.unclear_batches(row_format, keys_of, send_progress))
+                case unexpected:
+                    raise TypeError(f"{type(unexpected).__name__} is not expected")
 
 
 def _limit_resources(memory_bytes: int, cpu_seconds: int | None) -> None:

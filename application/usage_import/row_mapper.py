@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...domain.errors import InvalidRequest, NotFound, TallybookError
 from ...domain.formulas import ValueType
-from ..meter_views import MeterView
 from .cloud_events import add_customer, is_cloud_event
 from .columns import ColumnMapping
 from .formats import UnclearCell
@@ -14,7 +13,11 @@ from .json_rows import PAYLOAD_PREFIX, nested_value
 from .timestamps import TimestampReader
 from .values import NumberFormat, plain_number
 
-GetMeter = Callable[[str], MeterView]
+if TYPE_CHECKING:  # a process that reads a file needs no meters
+    from ..meter_views import MeterView
+
+GetMeter = Callable[[str], "MeterView"]
+KeysOf = Callable[[str], "MeterKeys"]
 _MAX_CACHED_METERS = 1_000
 
 

@@ -48,6 +48,12 @@ class Rows(Message, frozen=True):
     rows: list[tuple[int, int, Any, Any, Any, list[Any]]]
 
 
+class MeterNeeded(Message, frozen=True):
+    """The keys of a meter are needed to go on."""
+
+    event_name: str
+
+
 class HeaderLine(Message, frozen=True):
     """The line of the header, if it was found."""
 
@@ -175,7 +181,7 @@ def _unpack(kind: int, content: memoryview) -> object:
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(ext_hook=_unpack)
 _message_decoder = msgspec.msgpack.Decoder(
-    Opened | Progress | Columns | Rows | HeaderLine | End | Failed, ext_hook=_unpack
+    Opened | Progress | Columns | Rows | MeterNeeded | HeaderLine | End | Failed, ext_hook=_unpack
 )
 decode = _message_decoder.decode
 """Returns a message. Raises msgspec.DecodeError and ValueError."""

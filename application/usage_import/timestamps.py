@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
 from enum import StrEnum
+from typing import cast
 from zoneinfo import ZoneInfo
 
 from ...domain.calendar import resolve_local_time
@@ -99,16 +100,18 @@ class TimestampReader:
         """Return whether a text is an ISO datetime with its offset. It may have an impossible day or hour."""
         return self._is_auto and _ISO_WITH_OFFSET.fullmatch(text) is not None
 
-    def are_clear(self, cells: Sequence[str]) -> bool:
-        """Return whether `is_clear` is true of all cells; False if one is no text."""
-        return self._is_auto and _CLEAR_COLUMN.matches(cells)
+    def are_clear(self, cells: Sequence[object]) -> bool:
+        """Return whether `is_clear` is true of all cells, or all are times with a timezone."""
+        if self._is_auto and _CLEAR_COLUMN.matches(cast(Sequence[str], cells)):
+            return True
+        return all(type(cell) is datetime and cell.tzinfo is not None for cell in cells)
 
-    def read_clear(self, cells: Sequence[str]) -> list[datetime] | None:
+    def read_clear(self, cells: Sequence[object]) -> list[datetime] | None:
         """Return the times of cells that are all clear, in UTC; None if not, or if one can't be read."""
         if not self.are_clear(cells):
             return None
         try:
-            times = list(map(datetime.fromisoformat, cells))
+            times = [cell if isinstance(cell, datetime) else datetime.fromisoformat(cast(str, cell)) for cell in cells]
             return [at if at.tzinfo is UTC else at.astimezone(UTC) for at in times]
         except (ValueError, OverflowError):
             return None

@@ -1,6 +1,7 @@
 """The import of a CSV file as `tallybook import` does it, compared with a raw insert of the resulting rows."""
 
 import csv
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from tallybook.domain.import_run import STREAM_PREFIX as IMPORT_PREFIX
 
 from .. import workload
 from ..bench import LARGE_EVENT_COUNT, Bench
-from ..measure import OURS, Measurement, check_equal, compare, interleave, seconds
+from ..measure import OURS, Measurement, Timings, check_equal, compare, interleave, seconds
 from .record import time_inserting
 
 COLUMNS = ("event_name", "identifier", "timestamp", "payload_customer", "payload_tokens")
@@ -25,20 +26,29 @@ def import_csv(bench: Bench) -> Iterator[Measurement]:
     _write(file, bench.events)
     rows = list(bench.engine.stored_rows(bench.ledger()))
 
+    processor_times: Timings = {OURS: [], bench.engine.insert_name: []}
+
     def ours() -> float:
         with bench.empty_ledger() as url:
+            started_at = time.process_time()
             elapsed = seconds(lambda: _import(url, file, bench.events))
+            processor_times[OURS].append(time.process_time() - started_at)
             stored = [row for row in bench.engine.stored_rows(url) if not row[0].startswith(IMPORT_PREFIX)]
             check_equal("rows imported", stored, rows)
         return elapsed
 
     def theirs() -> float:
+        batches = [rows[first : first + size] for first in range(1, len(rows), size)]
         with bench.empty_ledger() as url:
-            return time_inserting(bench, url, [rows[first : first + size] for first in range(1, len(rows), size)])
+            started_at = time.process_time()
+            elapsed = time_inserting(bench, url, batches)
+            processor_times[bench.engine.insert_name].append(time.process_time() - started_at)
+        return elapsed
 
     timings = interleave({OURS: ours, bench.engine.insert_name: theirs}, bench.turns)
     file.unlink()
     yield compare("a CSV in Stripe's columns", timings, bench.events)
+    yield compare("a CSV, processor time of the process that records", processor_times, bench.events)
 
 
 def _write(file: Path, events: int) -> None:

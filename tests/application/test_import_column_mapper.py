@@ -1,7 +1,9 @@
 """Rows are mapped by two mappers: the one for columns maps no row differently from the one for single rows."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from tallybook.application import Metering, MeterView
 from tallybook.application.usage_import.column_mapper import ColumnMapper
 from tallybook.application.usage_import.columns import ColumnMapping
 from tallybook.application.usage_import.formats import Row, RowBatch
-from tallybook.application.usage_import.json_rows import NestedCell
+from tallybook.application.usage_import.json_rows import NestedCell, UnusableCell
 from tallybook.application.usage_import.row_mapper import RowFormat, RowMapper
 from tallybook.application.usage_import.values import NumberFormat
 from tallybook.domain.errors import MeterNotFound
@@ -19,6 +21,7 @@ from tallybook.domain.meter_event_input import MeterEventInput, parse_meter_even
 from ..sampling import examples
 
 pytestmark = pytest.mark.fast
+BERLIN = ZoneInfo("Europe/Berlin")
 COLUMNS = ("event_name", "identifier", "timestamp", "payload_customer", "payload_value", "payload_region", "who", "qty")
 USUAL = ("tokens", "req-1", "2026-03-01T10:00:00Z", "acme", "12.5", "eu", "initech", "7")
 CELLS: Mapping[str, Sequence[object]] = {
@@ -27,11 +30,15 @@ CELLS: Mapping[str, Sequence[object]] = {
     "timestamp": [
         "2026-03-01T10:00:00Z", "2026-03-01 10:00:00+02:00", "2026-03-01T10:00:00.1234567Z", "2026-02-30T10:00:00Z",
         "2026-03-01", "1772359200", "01.03.2026", "", "2026-03-01T10:00:00Z\n2026-03-01T10:00:00Z", None,
-        datetime(2026, 3, 1, tzinfo=UTC),
+        datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=BERLIN), datetime(2026, 3, 1), date(2026, 3, 1),
+        datetime.max.replace(tzinfo=BERLIN), datetime.min.replace(tzinfo=BERLIN), 1772359200, Decimal("1772359200.5"),
     ],
     "payload_customer": ["acme", "initech", "Müller & Söhne", "", "a\0b", "x" * 5_000, "x" * 5_001, "\ud800"],
-    "payload_value": ["1", "12.5", "-3", "1,5", "1.234", "1'000", "(5)", "many", "", "1\n2", 3],
-    "payload_region": ["eu", "us", "", None],
+    "payload_value": [
+        "1", "12.5", "-3", "1,5", "1.234", "1'000", "(5)", "many", "", "1\n2", 3, -3, Decimal("0.10"), Decimal("1E+5"),
+        Decimal("1E+999"), None, True, 1.5,
+    ],
+    "payload_region": ["eu", "us", "", None, 7, Decimal("7.0"), False, UnusableCell("a list")],
     "who": ["acme", "initech", "", NestedCell({"id": "req-9"})],
     "qty": ["7", "7.000", "7,0", ""],
 }  # fmt: skip
@@ -82,6 +89,8 @@ def rows_of(*cells: Sequence[object]) -> RowBatch:
 def check(batch: RowBatch, row_format: RowFormat, meters: Mapping[str, MeterView]) -> bool:
     """Return whether the mapper for columns maps the rows. Then it does so as the one for rows does."""
     row_mapper, column_mapper = mappers(row_format, meters)
+    by_names = ColumnMapper(row_format, row_mapper.keys_of, None).map(batch)
+    assert by_names == column_mapper.map(batch)  # as in JSON, whose rows name their own columns
     if column_mapper.are_clear(batch):
         assert [row_mapper.find_unclear(row.cells) for row in batch.rows] == [[] for _ in batch.rows]
     meter_events = column_mapper.map(batch)
@@ -123,6 +132,13 @@ def test_random_rows_are_mapped_by_both_or_by_rows(
 ) -> None:
     """Any combination of cells."""
     check(rows_of(*cells), FORMATS[name], meters)
+
+
+def test_numbers_and_times_are_mapped_by_columns(meters: Mapping[str, MeterView]) -> None:
+    """As they are in JSON, spreadsheets and Parquet."""
+    at = datetime(2026, 3, 1, tzinfo=BERLIN)
+    rows = [("tokens", f"req-{value}", at, "acme", value, None, "", 7) for value in (1, -5, Decimal("0.10"))]
+    assert check(rows_of(*rows), FORMATS["Stripe's columns"], meters)
 
 
 def test_a_file_without_payload_columns(meters: Mapping[str, MeterView]) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 from tempfile import gettempdir
 
 import pytest
+from tallybook.application import Metering
 from tallybook.application.python_process import MAX_PROCESSES_SETTING
+from tallybook.application.usage_import.file_reader import FileReader
 from tallybook.application.usage_import.files import MIN_LIMITED_BYTES, open_usage_file
 from tallybook.application.usage_import.formats import (
     FileLimits,
@@ -19,8 +21,10 @@ from tallybook.application.usage_import.formats import (
     RowBatch,
     invalid_row,
 )
+from tallybook.application.usage_import.importer import UsageImporter
 from tallybook.application.usage_import.json_rows import DuplicateKey, NestedCell, UnusableCell
 from tallybook.application.usage_import.reader_process import ReaderProcess
+from tallybook.application.usage_import.row_mapper import RowFormat
 from tallybook.application.usage_import.row_messages import (
     Columns,
     Failed,
@@ -174,6 +178,48 @@ def test_rows_are_read_as_in_this_process(tmp_path: Path, name: str, monkeypatch
         assert not isinstance(file.reader, ReaderProcess)
         assert (file.dialect, file.columns) == (dialect, columns)
         assert [vars_of(row) for row in file.rows()] == rows
+
+
+def test_an_import_is_the_same_as_in_this_process(
+    tmp_path: Path, metering: Metering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows have the same identifiers and outcomes. They are checked in the other process, which has no meters."""
+    for event_name in ("tokens", "calls"):
+        metering.meters.configure(event_name, customer_key="customer", value_key="value")
+    path = tmp_path / "usage.jsonl"
+    at = f"{metering.clock():%Y-%m-%dT%H:%M:%SZ}"
+    rows = [
+        f'{{"event_name": "{event_name}", "timestamp": "{at}", "payload": {payload}, "more": {{"a": [1.50]}}}}'
+        for event_name, payload in (
+            ("tokens", '{"customer": "acme", "value": 5}'),
+            ("calls", '{"customer": "acme", "value": 0.10}'),
+            ("unknown", '{"customer": "acme", "value": 5}'),
+            ("calls", '{"customer": {"a": 1}, "value": 5}'),
+        )
+    ]
+    padding = f'{{"padding": "{"x" * 1_000}"}}\n' * (MIN_LIMITED_BYTES // 1_000)
+    path.write_text("\n".join(rows) + "\n" + padding)
+    outcomes: list[tuple[int, int, int]] = []
+    for expected in (ReaderProcess, FileReader):
+        with nothing_remains(), open_usage_file(path, limits=FileLimits(max_rows=2_000)) as file:
+            assert isinstance(file.reader, expected)
+            summary = UsageImporter(metering, file, RowFormat()).run()
+            outcomes.append((summary.accepted, summary.duplicate, summary.rejected))
+        monkeypatch.setenv(MAX_PROCESSES_SETTING, "1")
+    rejected = 2 + padding.count("\n")
+    assert outcomes == [(2, 0, rejected), (0, 2, rejected)]
+
+
+def test_an_unclear_cell_is_found_by_the_process(tmp_path: Path, metering: Metering) -> None:
+    """Nothing is recorded, and the error is the same."""
+    metering.meters.configure("tokens", customer_key="customer", value_key="value")
+    path = tmp_path / "usage.csv"
+    usual = "tokens,2026-03-01T10:00:00Z,acme,5\n" * (MIN_LIMITED_BYTES // 35 + 1)
+    path.write_text(f'event_name,timestamp,payload_customer,payload_value\n{usual}tokens,03.04.2026,acme,"1,5"\n')
+    with open_usage_file(path, limits=FileLimits(max_rows=100_000)) as file:
+        assert isinstance(file.reader, ReaderProcess)
+        with pytest.raises(InvalidImportFile, match=r"line 29962: 'timestamp' must be .* Name what its comma is"):
+            UsageImporter(metering, file, RowFormat()).check()
 
 
 def vars_of(row: Row) -> tuple[object, ...]:
