@@ -36,13 +36,13 @@ def test_the_last_retired_generations_stay(metering: Metering) -> None:
     """The oldest ones are dropped, but never the one that was live before."""
     for factor in range(2, MAX_RETIRED + 4):
         multiply(metering, factor)
-    kept = retired(metering)
-    live = kept[-1] + 1
-    assert kept == list(range(live - MAX_RETIRED, live))
+    stored = retired(metering)
+    live = stored[-1] + 1
+    assert stored == list(range(live - MAX_RETIRED, live))
     multiply(metering, live - MAX_RETIRED)  # the rules of the oldest one that is left
-    assert retired(metering) == [*kept[1:], live]
+    assert retired(metering) == [*stored[1:], live]
     multiply(metering, 100)
-    assert retired(metering) == [live - MAX_RETIRED, *kept[2:], live]
+    assert retired(metering) == [live - MAX_RETIRED, *stored[2:], live]
     assert metering.verify().is_equal
 
 
