@@ -103,11 +103,13 @@ def _control_totals(
     A run reads the closings after it has stored its own: another process can close or reopen a period before the run
     ends, and after it has read that.
     """
-    own = [index for index, (_, _, closing) in enumerate(changes, 1) if closing and closing.position == run.position]
-    last_own = own[-1] if own else 0
+    seen = 0
+    for number, (stored_at, _, closing) in enumerate(changes, 1):
+        if stored_at <= run.position or (closing is not None and closing.position == run.position):
+            seen = number
     sums = _ClosingSums(run.position)
     for index, (_, stream, closing) in enumerate(changes):
-        if index >= last_own:
+        if index >= seen:
             yield sums.control_total(event_name, usage, found)
         sums.apply(stream, closing)
     yield sums.control_total(event_name, usage, found)
