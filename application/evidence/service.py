@@ -104,14 +104,8 @@ class EvidenceService:
                     field="customer",
                     value=customer,
                 )
-            with pack.open("events.txt") as events_file:
-                hashes = write_events(events_file, self._ledger, events.positions)
-            with pack.open("hashes.txt") as hashes_file:
-                leaves = LeafHashFile.for_checkpoints(checkpoint_file)
-                write_hashes(hashes_file, checkpoint, leaves, events.positions, hashes)
-            pack.add("checkpoint.txt", str(signed_checkpoint.note).encode())
-            if verified_key is not None:
-                pack.add("public-key.txt", f"{verified_key}\n".encode())
+            leaves = LeafHashFile.for_checkpoints(checkpoint_file)
+            self._write_proofs(pack, events, signed_checkpoint, leaves, verified_key)
             pack.add("totals.json", totals_json(customer, totals))
             pack.add("check.py", check_program())
             contents = PageContents(customer, start, end, totals, samples, events, signed_checkpoint, verified_key)
@@ -123,6 +117,23 @@ class EvidenceService:
             str(path), path.stat().st_size, customer, start, end, totals, len(events.positions), checkpoint.origin,
             checkpoint.size, checkpoint.time, private_key is not None, list_sha256, check_program_sha256(),
         )  # fmt: skip
+
+    def _write_proofs(
+        self,
+        pack: PackFile,
+        events: CollectedEvents,
+        signed_checkpoint: SignedCheckpoint,
+        leaves: LeafHashFile,
+        verified_key: PublicKey | None,
+    ) -> None:
+        """Write the stored events, the hashes that prove that the checkpoint covers them, and the checkpoint."""
+        with pack.open("events.txt") as events_file:
+            hashes = write_events(events_file, self._ledger, events.positions)
+        with pack.open("hashes.txt") as hashes_file:
+            write_hashes(hashes_file, signed_checkpoint.checkpoint, leaves, events.positions, hashes)
+        pack.add("checkpoint.txt", str(signed_checkpoint.note).encode())
+        if verified_key is not None:
+            pack.add("public-key.txt", f"{verified_key}\n".encode())
 
     def _write_totals(
         self,
