@@ -6,7 +6,7 @@ the events up to the position at which the run started.
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from eventsourcing.persistence import IntegrityError
@@ -78,6 +78,8 @@ class BillingRunner:
         difference_count = 0
         with suppress(ConcurrentStreamUpdate):  # another process, which resumed the run too, has closed it
             runs = billing_runs(self._ledger)
+            # A closing is recorded at the end of its period or later.
+            closed_after = self._meter_queries.position_at(run.end - timedelta(microseconds=1))
             meter_runs = [
                 MeterRun(self._ledger, run, event_name, arguments.by, self._now, runs) for event_name in run.event_names
             ]
@@ -91,7 +93,7 @@ class BillingRunner:
                         if progress is not None:
                             progress(index * last + max(customer_id, 0), len(meter_runs) * last, meter_run.event_name)
             customers: set[str] = set()
-            totals = tuple(meter_run.control_total(customers) for meter_run in meter_runs)
+            totals = tuple(meter_run.control_total(customers, closed_after) for meter_run in meter_runs)
             for meter_run in meter_runs:
                 differences += meter_run.differences[: MAX_LISTED_DIFFERENCES - len(differences)]
                 difference_count += meter_run.difference_count

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import islice
-from operator import attrgetter
+from itertools import groupby, islice
+from operator import attrgetter, itemgetter
 
 from eventsourcing.persistence import IntegrityError
 
@@ -20,7 +20,7 @@ from ...projections.models import AsOf
 from ...projections.usage_view import CustomerUsage
 from ..billing_results import RunDifference, RunDifferenceReason
 from ..interruption import check_interruption
-from ..ledger.closings import CustomerClosings, StoredClosing, closings_of, read_closings
+from ..ledger.closings import CustomerClosings, StoredClosing, closing_changes, closings_of, read_closings
 from ..ledger.ledger import Ledger
 from ..queries.billed_ranges import decode_rules
 from ..queries.dimension_query import DimensionArguments
@@ -220,16 +220,20 @@ class MeterRun:
             return
         outcome.events.append(closing)
 
-    def control_total(self, customers: set[str]) -> ControlTotal:
-        """Return the control total, from all stored closings of the period. Add their customers to `customers`."""
+    def control_total(self, customers: set[str], closed_after: int) -> ControlTotal:
+        """Return the control total, from all stored closings of the period. Add their customers to `customers`.
+
+        They are stored after the position `closed_after`, as the period had not ended at that.
+        """
         closed = closed_before = count = 0
         quantity = billable = total = ZERO
-        for known in read_closings(self._ledger.ledger_recorder, self.event_name):
-            exact = known.find(self._bounds)
-            if exact is None:
+        changes = closing_changes(self._ledger.ledger_recorder, self.event_name, closed_after)
+        for _, of_customer in groupby(changes, itemgetter(1)):
+            of_period = [closing for _, _, bounds, closing in of_customer if bounds == self._bounds]
+            closing = of_period[-1] if of_period else None
+            if closing is None:
                 continue
-            closing = exact.closing
-            customers.add(known.customer)
+            customers.add(closing.customer)
             closed += 1
             count += closing.count
             quantity, billable = (
@@ -239,9 +243,9 @@ class MeterRun:
             total = EXACT_CONTEXT.add(total, closing.sum)
             if closing.position != self._run.position:
                 closed_before += 1
-                if known.customer not in self._closed_before and (closing.count or closing.sum):
+                if closing.customer not in self._closed_before and (closing.count or closing.sum):
                     frozen = _subtract(Totals(), Totals(closing.sum, closing.count))
-                    self._add_difference(self._difference(known.customer, RunDifferenceReason.CLOSED_BEFORE, frozen))
+                    self._add_difference(self._difference(closing.customer, RunDifferenceReason.CLOSED_BEFORE, frozen))
         return ControlTotal(
             event_name=self.event_name, customers=closed, closed_before=closed_before, quantity=quantity,
             billable=billable, sum=total, count=count, usage_sum=self._usage.sum, usage_count=self._usage.count,

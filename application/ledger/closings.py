@@ -170,9 +170,15 @@ def closing_positions(recorder: EventRecorder) -> Mapping[str, Sequence[int]]:
     return positions
 
 
-def closing_changes(recorder: EventRecorder, event_name: str) -> Iterator[tuple[int, str, Bounds, Closing | None]]:
-    """Yield each closing on a meter, and None for each reopening, with its position, its stream and its period."""
-    for stored in events_by_prefix(recorder, CustomerPeriods.stream_id(event_name, "")):
+def closing_changes(
+    recorder: EventRecorder, event_name: str, after_position: int = 0
+) -> Iterator[tuple[int, str, Bounds, Closing | None]]:
+    """Yield each closing on a meter, and None for each reopening, with its position, its stream and its period.
+
+    They are those after a position, by stream and version.
+    """
+    prefix = CustomerPeriods.stream_id(event_name, "")
+    for stored in events_by_prefix(recorder, prefix, after_position=after_position):
         event = _decode(stored)
         if isinstance(event, Closing | _Reopening):
             bounds = to_microseconds(event.start), to_microseconds(event.end)

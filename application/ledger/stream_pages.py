@@ -10,12 +10,14 @@ from ..storage.ports import EventRecorder
 PAGE_SIZE = 2_000
 
 
-def events_by_prefix(recorder: EventRecorder, prefix: str, page_size: int = PAGE_SIZE) -> Iterator[Notification]:
-    """Yield the events of all streams whose ids begin with `prefix`, by stream and version."""
+def events_by_prefix(
+    recorder: EventRecorder, prefix: str, page_size: int = PAGE_SIZE, after_position: int = 0
+) -> Iterator[Notification]:
+    """Yield the events after a position of all streams whose ids begin with `prefix`, by stream and version."""
     after = prefix, 0
     while True:
         check_interruption()
-        page = recorder.select_prefix_page(prefix, after, page_size)
+        page = recorder.select_prefix_page(prefix, after, page_size, after_position)
         yield from page
         if len(page) < page_size:
             return

@@ -219,10 +219,12 @@ class EventRecorder(BulkLedgerReader, Protocol):
         """Return the events of several streams, by stream and version."""
         ...
 
-    def select_prefix_page(self, prefix: str, after: tuple[str, int], limit: int) -> Sequence[Notification]:
+    def select_prefix_page(
+        self, prefix: str, after: tuple[str, int], limit: int, after_position: int = 0
+    ) -> Sequence[Notification]:
         """Return up to `limit` events of streams whose ids begin with `prefix`, by stream and version.
 
-        They are those after the stream and version `after`.
+        They are those after the stream and version `after`, and after a position of the ledger.
         """
         ...
 

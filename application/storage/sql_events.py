@@ -195,12 +195,17 @@ class SqlEventReader(ABC):
         """Return the events of one stream, by version."""
         return self.notifications("WHERE originator_id = ? ORDER BY originator_version", (stream,))
 
-    def select_prefix_page(self, prefix: str, after: tuple[str, int], limit: int) -> Sequence[Notification]:
-        """Return up to `limit` events of streams with this prefix after a stream and version, by stream and version."""
+    def select_prefix_page(
+        self, prefix: str, after: tuple[str, int], limit: int, after_position: int = 0
+    ) -> Sequence[Notification]:
+        """Return up to `limit` events of streams with this prefix after a stream and version, by stream and version.
+
+        Only those after a position are read. SQLite finds them in the index of streams alone.
+        """
         return self.notifications(
-            "WHERE (originator_id, originator_version) > (?, ?) AND originator_id < ?"
+            "WHERE (originator_id, originator_version) > (?, ?) AND originator_id < ? AND position + 0 > ?"
             " ORDER BY originator_id, originator_version LIMIT ?",
-            (*after, _prefix_upper_bound(prefix), limit),
+            (*after, _prefix_upper_bound(prefix), after_position, limit),
         )
 
     def select_by_prefix(self, prefix: str) -> Sequence[Notification]:

@@ -12,8 +12,10 @@ from tallybook.application import ControlTotalDifference, Metering
 from tallybook.application.commands.run_closings import MeterRun
 from tallybook.domain.billing_run import ControlTotal
 
+from ..notation import Clock
 from .histories import END, START
 from .persistent_stores import PersistentStore
+from .stores import ANY_TIME
 
 PERIOD = START, END - timedelta(hours=26)
 
@@ -90,14 +92,38 @@ def test_a_period_that_is_reopened_while_a_run_ends(persistent_store: Persistent
     """The run has the closing or not: both are right."""
     control_total = MeterRun.control_total
 
-    def reopen(run: MeterRun, customers: set[str]) -> ControlTotal:
-        total = control_total(run, customers) if not is_before else None
+    def reopen(run: MeterRun, customers: set[str], closed_after: int) -> ControlTotal:
+        total = control_total(run, customers, closed_after) if not is_before else None
         metering.periods.reopen(run.event_name, "c-2", *PERIOD, reason="meanwhile")
-        return total or control_total(run, customers)
+        return total or control_total(run, customers, closed_after)
 
     with persistent_store.metering() as metering:
         fill(metering)
         with patch.object(MeterRun, "control_total", reopen):
             result = metering.periods.run(*PERIOD)
         assert result.run.meters[0].customers == (2 if is_before else 3)
+        assert metering.verify().is_equal
+
+
+def test_a_run_reads_no_closings_of_earlier_periods(persistent_store: PersistentStore) -> None:
+    """Of a year of a hundred thousand customers, it would read a million."""
+    clock = Clock(START + timedelta(hours=26))
+    with Metering.open(persistent_store.url, policy=ANY_TIME, clock=clock) as metering:
+        metering.meters.configure("calls", customer_key="customer")
+        for number in range(30):
+            metering.record("calls", {"customer": f"c-{number}", "value": "1"}, timestamp=START)
+        metering.periods.run(START, START + timedelta(days=1))
+        clock.now += timedelta(days=1)
+        metering.record("calls", {"customer": "c-3", "value": "1"}, timestamp=START + timedelta(days=1))
+        recorder = metering.imports.ledger.ledger_recorder
+        select_prefix_page, read = recorder.select_prefix_page, list[int]()
+
+        def select(*arguments: Any) -> Any:
+            page = select_prefix_page(*arguments)
+            read.append(len(page))
+            return page
+
+        with patch.object(recorder, "select_prefix_page", select):
+            run = metering.periods.run(START + timedelta(days=1), START + timedelta(days=2)).run
+        assert (run.meters[0].customers, sum(read)) == (1, 1)
         assert metering.verify().is_equal
