@@ -117,8 +117,8 @@ class Totals(msgspec.Struct, frozen=True, gc=False):
         if smallest is None or largest is None:
             smallest, largest = other.min, other.max
         elif other.min is not None and other.max is not None:
-            smallest = min(smallest, other.min)
-            largest = max(largest, other.max)
+            smallest = other.min if other.min < smallest else smallest  # noqa: FURB136
+            largest = other.max if other.max > largest else largest  # noqa: FURB136
         unique_values = self.unique_values
         if other.unique_values:
             unique_values |= other.unique_values

@@ -78,8 +78,7 @@ class UsageBlock(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
         Raises ValueError if the records of either aren't an encoded block.
         """
-        earliest = min(later.earliest, self.earliest)
-        latest = max(later.latest, self.latest)
+        earliest, latest = min(self.earliest, later.earliest), max(self.latest, later.latest)
         totals, changes = self.totals.merge(later.totals), self.changes.merge(later.changes)
         encoded = concatenate_blocks(self.encoded or b"", later.encoded or b"")
         return UsageBlock(self.key, earliest, latest, totals, changes, encoded)

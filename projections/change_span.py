@@ -33,6 +33,6 @@ class ChangeSpan(msgspec.Struct, frozen=True, array_like=True, gc=False):
         # Conditions instead of `min` and `max`, because this runs for every bucket and block that a page changes.
         first, last = self.first_position, self.last_position
         return ChangeSpan(
-            min(other.first_position, first),
-            max(other.last_position, last),
+            first if first < other.first_position else other.first_position,  # noqa: FURB136
+            last if last > other.last_position else other.last_position,  # noqa: FURB136
         )
