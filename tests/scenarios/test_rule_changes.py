@@ -1,5 +1,6 @@
 """Rule changes: past usage is counted under the new rules, and earlier results can still be queried."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import pytest
@@ -113,7 +114,7 @@ ANNOUNCED = moment("2100-01-01T00:00")
 FREE_TESTS = {"filter": {"not": {"key": "env", "equals": "test"}}}
 
 
-def change(ledger: Ledger, rules: dict[str, object], effective_from: datetime | None = None) -> None:
+def change(ledger: Ledger, rules: Mapping[str, object], effective_from: datetime | None = None) -> None:
     ledger.metering.rules.change("calls", rules, reason="a new contract", effective_from=effective_from)
 
 
