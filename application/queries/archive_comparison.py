@@ -123,7 +123,10 @@ class ArchiveComparer:
     def _compared_totals(
         self, segments: Segments, live: ReadModelReader, event_name: str, known: AsOf | None
     ) -> Iterator["_ComparedTotals"]:
-        """Yield the totals of a meter from the archive and from the read models, for each size of its buckets."""
+        """Yield the totals of a meter from the archive and from the read models, for each size of its buckets.
+
+        Each part of its rules has buckets of its own.
+        """
         archived = segments.meter(event_name)
         if archived is None or dict(_configured(live, known)).get(event_name) is None:
             existing: dict[_Key, _Numbers] = {("", *ALL_TIME, ()): ()}
@@ -131,17 +134,16 @@ class ArchiveComparer:
             return
         meter = self._meter_queries.open_meter(live, event_name, known)
         schedule = archived.schedule(AsOf(segments.head))
-        for quantity_range in schedule.quantity_ranges(*ALL_TIME):
-            parts = tuple(schedule.whole_windows(quantity_range.start, quantity_range.end))
-            keys = tuple(dict.fromkeys(key for part in parts for key in part.effective.rules.all_dimension_keys))
-            selection = UsageSelection(event_name, archived.recorded_name, parts, segments.head)
-            bounds = quantity_range.start, quantity_range.end
+        for part in schedule.whole_windows(*ALL_TIME):
+            rules, bounds = part.effective.rules, (part.start, part.end)
+            keys = rules.all_dimension_keys
+            selection = UsageSelection(event_name, archived.recorded_name, (part,), segments.head)
             query = meter.query(bounds, DimensionArguments({}, keys) if keys else NO_DIMENSIONS)
             # Wrong limits are found: the statement returns NULL for longer values or more events.
             limits = ValueLimits.of(list(query.view.totals(None, bounds, query.as_of).values()))
-            sizes = bucket_sizes(quantity_range.effective.rules.event_time_window)
+            sizes = bucket_sizes(rules.event_time_window)
             windows = tuple(_window(seconds) for seconds in sizes)
-            totals_query = TotalsQuery(selection, quantity_range.effective.rules, True, keys, limits, windows)
+            totals_query = TotalsQuery(selection, rules, True, keys, limits, windows)
             expected: list[dict[_Key, _Numbers]] = [{} for _ in sizes]
             first_number = 3 + len(keys)
             for row in segments.run(totals_statement(totals_query, _DIALECT)):
@@ -149,7 +151,7 @@ class ArchiveComparer:
                 key = customer, start, bucket_end(start, sizes[int(number)]), row[3:first_number]
                 expected[number][key] = tuple([text if text is None else _decimal(text) for text in row[first_number:]])
             for totals in expected:
-                yield _ComparedTotals(keys, totals, _live_totals(query, quantity_range, totals))
+                yield _ComparedTotals(keys, totals, _live_totals(query, part, totals))
 
     def _closing_differences(
         self, segments: Segments, live: ReadModelReader, closings: Iterable[StoredClosing]
@@ -191,12 +193,12 @@ def _configured(live: ReadModelReader, known: AsOf | None) -> Iterator[tuple[str
     return ((name, meter) for name, meter in live.meters().items() if meter.is_known(known))
 
 
-def _live_totals(query: MeterQuery, quantity_range: RulesInRange, expected: Iterable[_Key]) -> dict[_Key, _Numbers]:
+def _live_totals(query: MeterQuery, part: RulesInRange, expected: Iterable[_Key]) -> dict[_Key, _Numbers]:
     """Return the totals of the read models in the windows of the expected ones, and in the ranges between them."""
-    start, end = quantity_range.start, quantity_range.end
+    start, end = part.start, part.end
     windows = {(max(first, start), min(last, end)): (first, last) for _, first, last, _ in expected}
     boundaries = sorted({start, end, *(bound for window in windows for bound in window)})
-    rules = quantity_range.effective.rules
+    rules = part.effective.rules
     stored = query.view.totals(None, boundaries, query.as_of, are_parts_enough=True)
     # A formula that needs the records has its quantity from them, and the stored totals are compared all the same.
     of_quantity = stored if rules.formula.rule.is_stored else query.view.totals(None, boundaries, query.as_of)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
-from tallybook.application import ArchiveMismatch
+from tallybook.application import AcceptancePolicy, ArchiveMismatch, Metering
 
 from ..cli.command_line import CommandLine
 from ..contract.persistent_stores import SQLiteFile
@@ -33,6 +33,19 @@ def test_the_read_models_have_the_totals_of_the_archive(
         meter = metering.meters.list()[0].event_name
         metering.meters.rename(meter, "renamed")
         assert metering.verify_with_archive(folder).is_equal
+
+
+def test_windows_that_change_on_a_date_have_buckets_of_their_own(tmp_path: Path) -> None:
+    """The usage of a window of a day is in the hour of midnight only where the windows are hours."""
+    with Metering.open("sqlite://", policy=AcceptancePolicy(max_age=None)) as metering:
+        metering.meters.configure("calls", customer_key="customer", event_time_window="day")
+        hours = {"event_time_window": "hour"}
+        metering.rules.change("calls", hours, reason="by the hour", effective_from=datetime(2026, 3, 2, tzinfo=UTC))
+        for day in (1, 2):
+            at = datetime(2026, 3, day, 13, 30, tzinfo=UTC)
+            metering.record("calls", {"customer": "acme", "value": "5"}, timestamp=at)
+        write_segments(tmp_path, metering, 64)
+        assert metering.verify_with_archive(tmp_path).differences == ()
 
 
 @pytest.fixture
