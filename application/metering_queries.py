@@ -196,7 +196,7 @@ class MeteringQueries(MeteringParts):
         return self._change_queries.compare(event_name, customer, start, end, since, as_of, where, offset, limit)
 
     def verify(self, progress: Callable[[Progress], None] | None = None) -> Verification:
-        """Compare the live read models and all closed periods with a new fold of the ledger."""
+        """Compare the live read models, all closed periods and billing runs with a new fold of the ledger."""
         return self._verifier.verify(progress)
 
     def verify_with_archive(
