@@ -165,3 +165,21 @@ def test_a_tampered_closed_period_is_reported(tallybook: CommandLine) -> None:
     assert "The closed period 2025-10 (UTC) of acme on tokens differs" in stdout
     assert "  frozen    3,021 of 3 events, SHA-256 " in stdout
     assert "  expected  3,020 of 3 events, SHA-256 " in stdout
+
+
+def test_a_tampered_billing_run_is_reported(tallybook: CommandLine) -> None:
+    """The output has the stored and the expected control total."""
+    tallybook.run("period", "run", *OCTOBER)
+    assert tallybook.lines("verify")[-1] == "1 billing run, none differs"
+    with closing(sqlite3.connect(tallybook.ledger_file)) as ledger, ledger:
+        for (trigger,) in ledger.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            ledger.execute(f"DROP TRIGGER {trigger}")
+        ledger.execute(
+            "UPDATE stored_events SET state = CAST(replace(state, '\"customers\":2', '\"customers\":9') AS BLOB)"
+            " WHERE topic = 'BillingRunClosed'"
+        )
+    stdout = tallybook.run("verify", status=1).stdout
+    assert "1 billing run, 1 differs" in stdout
+    assert "The control total of billing run 1 on tokens differs" in stdout
+    assert "  found     customers 9, closed_before 2, " in stdout
+    assert "  expected  customers 2, closed_before 2, " in stdout

@@ -5,7 +5,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from ...notation import Ledger
+from ...notation import Ledger, moment
 from .api_client import ApiClient
 
 VERIFICATION = "/v1/billing/verification"
@@ -69,6 +69,27 @@ def test_a_changed_closed_period_is_detected(ledger: Ledger, api: ApiClient, tmp
     assert (verification["matches"], verification["first_mismatch"], verification["closed_periods"]) == (False, None, 2)
     (period,) = verification["differing_periods"]
     assert api.get(f"/v1/billing/closed_periods/{period}")["aggregated_value"] == 6
+
+
+def test_a_changed_billing_run_is_detected(ledger: Ledger, api: ApiClient, tmp_path: Path) -> None:
+    """By its id."""
+    ledger.given("""
+        meter  calls  sum
+        10:05  acme calls 5
+        close  acme calls 09 10  at=11T02:00
+    """)
+    ledger.metering.periods.run(moment("10"), moment("11"))
+    with closing(sqlite3.connect(tmp_path / "usage.db")) as file, file:
+        for (trigger,) in file.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall():
+            file.execute(f"DROP TRIGGER {trigger}")
+        file.execute(
+            'UPDATE stored_events SET state = CAST(replace(state, \'"usage_sum":"5"\', \'"usage_sum":"4"\') AS BLOB)'
+            " WHERE topic = 'BillingRunClosed'"
+        )
+    verification = api.post(VERIFICATION)
+    assert (verification["matches"], verification["billing_runs"]) == (False, 1)
+    (run,) = verification["differing_billing_runs"]
+    assert api.get(f"/v1/billing/billing_runs/{run}")["id"] == run
 
 
 def test_a_read_key_may_not_verify(api: ApiClient) -> None:
