@@ -132,6 +132,10 @@ class BillingRun(Aggregate):
         """Whether all customers were processed and closed."""
         return self.is_closed and not any(meter.not_closed for meter in self.meters)
 
+    def has_closed(self, event_name: str) -> bool:
+        """Return whether there was a closing of exactly the period of any customer on a meter when the run ended."""
+        return any(meter.customers for meter in self.meters if meter.event_name == event_name)
+
     @classmethod
     def begin(
         cls, number: int, start: datetime, end: datetime, *, timezone: str, event_names: tuple[str, ...],

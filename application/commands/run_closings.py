@@ -1,6 +1,6 @@
 """The part of a billing run on one meter: closes its customers in batches, and computes its control total."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from datetime import datetime
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
@@ -22,7 +22,7 @@ from ..billing_results import RunDifference, RunDifferenceReason
 from ..interruption import check_interruption
 from ..ledger.closings import CustomerClosings, StoredClosing, closing_changes, closings_of, read_closings
 from ..ledger.ledger import Ledger
-from ..queries.billed_ranges import decode_rules
+from ..queries.billed_ranges import ClosingsIndex, decode_rules, late_customers, ranges_of_runs
 from ..queries.dimension_query import DimensionArguments
 from ..queries.meter_query import Bounds, MeterQuery, OpenMeter
 from ..queries.period_totals import PeriodTotalsFactory, counted_usage
@@ -74,7 +74,8 @@ class MeterRun:
         self._usage = Totals()
         self._closed_before: set[str] = set()
         self._not_closed = self._late = 0
-        self._earlier = _earlier_run(runs, run, event_name)
+        self._earlier_runs = [earlier for earlier in runs if earlier.number < run.number]
+        self._late_customers: Set[str] = frozenset()
 
     def close_all(self, meter: OpenMeter) -> Iterator[int]:
         """Close the period of each customer. Yield the last customer id of each batch, in order."""
@@ -89,6 +90,7 @@ class MeterRun:
             if self._not_closed:
                 self._add_difference(self._difference(None, RunDifferenceReason.NOT_CLOSED, self._usage, error))
             return
+        self._late_customers = self._find_late_customers(meter)
         singly = self._computed_singly(meter, counted, query.revision)
         while batch := list(islice(usages, CUSTOMERS_PER_TRANSACTION)):
             names = query.view.customer_names([usage.customer_id for usage in batch])
@@ -104,6 +106,27 @@ class MeterRun:
         """Return a query of the windows that start in the period, or of the range of the usage of one customer."""
         dimensions = DimensionArguments({}, self._run.group_by)
         return meter.query(self._bounds, dimensions) if counted is None else meter.closing_query(counted, dimensions)
+
+    def _find_late_customers(self, meter: OpenMeter) -> Set[str]:
+        """Return the customers whose usage is an adjustment of an earlier run of the same period.
+
+        As of the position of this run, so that a run that is resumed finds the same ones.
+        """
+        if not any((run.start, run.end) == (self._run.start, self._run.end) for run in self._earlier_runs):
+            return frozenset()
+        index, known = ClosingsIndex(), AsOf(position=self._run.position)
+        for customer in read_closings(self._ledger.ledger_recorder, self.event_name, None, known):
+            index.add(customer.customer, customer.closings)
+        ranges = ranges_of_runs(
+            self.event_name, self._earlier_runs, index.ranges,
+            lambda position: meter.views.schedule(AsOf(position=position)),
+        )  # fmt: skip
+        return {
+            customer
+            for billed in ranges
+            if billed.bounds == self._bounds
+            for customer in late_customers(meter, billed, index.has_closing)
+        }
 
     def _computed_singly(self, meter: OpenMeter, counted: Bounds, revision: int) -> set[str]:
         """Return the customers that are computed one by one.
@@ -139,7 +162,7 @@ class MeterRun:
                     query = self._query_under_rules_of(previous, meter, known)
                     self._close_singly(query, known, usage, outcome, RunDifferenceReason.RECLOSED)
                 elif counted_range == counted:
-                    self._close(known, usage.counted(), usage.counted, factory.totals, outcome)
+                    self._close(known, usage.counted(), factory.totals, outcome)
                 else:
                     query = self._query(meter, counted_range)
                     self._close_singly(query, known, usage, outcome, RunDifferenceReason.ADJOINING)
@@ -181,7 +204,6 @@ class MeterRun:
         self._close(
             known,
             counted,
-            lambda as_of: counted_usage(query._replace(as_of=as_of), known.customer),
             lambda records: PeriodTotalsFactory(query, self._run.start, self._run.end).totals(records),
             outcome,
         )
@@ -190,7 +212,6 @@ class MeterRun:
         self,
         known: CustomerClosings,
         counted: Sequence[UsageRecord],
-        counted_as_of: Callable[[AsOf], Sequence[UsageRecord]],
         totals: Callable[[Sequence[UsageRecord]], PeriodTotals],
         outcome: _Outcome,
     ) -> None:
@@ -205,12 +226,12 @@ class MeterRun:
             return
         if not counted and self._bounds not in known.reopened:
             return
-        if self._earlier is not None and not counted_as_of(self._earlier):
-            outcome.add_difference(self._difference(customer, RunDifferenceReason.LATE, usage), always=True)
-            return
         start, end = self._run.start, self._run.end
         try:
             check_overlap(_bounds_of(known), start, end)
+            if customer in self._late_customers:
+                outcome.add_difference(self._difference(customer, RunDifferenceReason.LATE, usage), always=True)
+                return
             closing = CustomerPeriods.close_at_version(
                 self.event_name, customer, known.version, (start, end), totals(counted), at=outcome.at, by=self._by
             )
@@ -261,20 +282,6 @@ class MeterRun:
         self.difference_count += 1
         if len(self.differences) < MAX_LISTED_DIFFERENCES:
             self.differences.append(difference)
-
-
-def _earlier_run(runs: Sequence[BillingRun], run: BillingRun, event_name: str) -> AsOf | None:
-    """Return the position of the first closed run of the same period and meter; None if there is none.
-
-    A customer without usage then is late: an adjustment of that run.
-    """
-    positions = [
-        earlier.position
-        for earlier in runs
-        if earlier.is_closed and earlier.number < run.number and event_name in earlier.event_names
-        and (earlier.start, earlier.end) == (run.start, run.end)
-    ]  # fmt: skip
-    return AsOf(position=min(positions)) if positions else None
 
 
 def _bounds_of(known: CustomerClosings) -> Iterator[tuple[datetime, datetime]]:

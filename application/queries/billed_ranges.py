@@ -88,34 +88,60 @@ def billed_ranges(
 ) -> list[BilledRange]:
     """Return the ranges that were billed, in order of time; they never overlap, so usage is owed at most once.
 
-    Of ranges that overlap, a run precedes closings one by one, an earlier run a later one, and of ranges that were
-    closed one by one the one with the most closings counts. `schedule_at` returns the rules known at a position. The
-    usage of ranges that adjoin adjoins too, as that of closed periods does.
+    Of ranges that overlap, a run precedes closings one by one, and of ranges that were closed one by one the one with
+    the most closings counts. `schedule_at` returns the rules known at a position. The usage of ranges that adjoin
+    adjoins too, as that of closed periods does.
     """
-    selected: list[BilledRange] = []
-
-    def add(billed: BilledRange) -> None:
-        start, end = billed.bounds
-        if all(end <= other.bounds[0] or other.bounds[1] <= start for other in selected):
-            others = ((other.bounds, other.counted) for other in selected)
-            counted = fit_counted_range(others, billed.bounds, billed.counted)
-            if counted[0] < counted[1]:
-                selected.append(billed._replace(counted=counted))
-
-    for run in runs:
-        if run.closed_at is None or event_name not in run.event_names:
-            continue
-        bounds = to_microseconds(run.start), to_microseconds(run.end)
-        parts = list(schedule_at(run.position).quantity_ranges(*bounds))
-        if len(parts) == 1:  # otherwise the run could not close the meter, or no window starts in the period
-            first, last, effective = parts[0]
-            add(BilledRange(bounds, (first, last), run.position, effective.rules, effective.revision, run.closed_at))
+    selected = ranges_of_runs(event_name, runs, closed_ranges, schedule_at)
     for bounds, closed in sorted(closed_ranges.items(), key=lambda item: (-item[1].count, item[0])):
         if closed.last is not None:
             closing, rules = closed.last.closing, decode_rules(bytes(closed.last.closing.rules))
             counted = closed.last.counted
-            add(BilledRange(bounds, counted, closing.position, rules, closing.revision, closing.recorded_at))
+            _select(
+                selected,
+                BilledRange(bounds, counted, closing.position, rules, closing.revision, closing.recorded_at),
+            )
     return sorted(selected, key=lambda billed: billed.bounds)
+
+
+def ranges_of_runs(
+    event_name: str,
+    runs: Iterable[BillingRun],
+    closed_ranges: Mapping[Bounds, ClosedRange],
+    schedule_at: Callable[[int], RulesSchedule],
+) -> list[BilledRange]:
+    """Return the ranges that were billed by runs; they never overlap.
+
+    A run whose closings were all reopened has billed nothing. Of ranges that overlap, one with closings precedes one
+    without, for which there was no usage, and an earlier run a later one.
+    """
+    selected: list[BilledRange] = []
+    closed_runs = [
+        (run.closed_at, run, (to_microseconds(run.start), to_microseconds(run.end)))
+        for run in runs
+        if run.closed_at is not None and event_name in run.event_names
+    ]
+    for closed_at, run, bounds in sorted(closed_runs, key=lambda closed: closed[2] not in closed_ranges):
+        if bounds not in closed_ranges and run.has_closed(event_name):
+            continue
+        parts = list(schedule_at(run.position).quantity_ranges(*bounds))
+        if len(parts) == 1:  # otherwise the run could not close the meter, or no window starts in the period
+            first, last, effective = parts[0]
+            _select(
+                selected,
+                BilledRange(bounds, (first, last), run.position, effective.rules, effective.revision, closed_at),
+            )
+    return selected
+
+
+def _select(selected: list[BilledRange], billed: BilledRange) -> None:
+    """Add a billed range to the selected ones, unless it overlaps one of them."""
+    start, end = billed.bounds
+    if all(end <= other.bounds[0] or other.bounds[1] <= start for other in selected):
+        others = ((other.bounds, other.counted) for other in selected)
+        counted = fit_counted_range(others, billed.bounds, billed.counted)
+        if counted[0] < counted[1]:
+            selected.append(billed._replace(counted=counted))
 
 
 def late_customers(

@@ -1,9 +1,9 @@
 """Random histories of one meter with closed periods, and a reference ledger that records them in plain lists."""
 
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from functools import partial
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 from tallybook.application import ClosedPeriod, Metering
 from tallybook.domain import BillingCycle
-from tallybook.domain.errors import IncompatibleRules, InvalidTimeRange, PeriodOverlaps
+from tallybook.domain.errors import IncompatibleRules, InvalidParameter, InvalidTimeRange, PeriodOverlaps
 
 from ..notation import Clock
 from .histories import BEGINNING, FILTER, FORMULAS, LIFTED, WINDOWS
@@ -27,6 +27,7 @@ from .naive import (
 )
 
 NAMES = ("acme", "beta")
+EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
 ZONES = ("UTC", "Europe/Berlin", "Asia/Kathmandu")
 TIME_RANGE = BEGINNING, BEGINNING + timedelta(days=2)
 TILES = {zone: list(BillingCycle("day", zone).periods(*TIME_RANGE)) for zone in ZONES}
@@ -165,6 +166,7 @@ class ReferenceLedger:
         self.metering = metering
         self.clock = clock
         self.rules = rules
+        self.schedule: list[tuple[datetime, Rules]] = [(EARLIEST, rules)]
         self.events: list[RecordedEvent] = []
         self.closed: list[ClosedRecord] = []
         self.reopened: dict[tuple[str, Bounds], Rules] = {}
@@ -261,7 +263,28 @@ class ReferenceLedger:
                 self.metering.rules.change("calls", rules.arguments, reason="why")
             return
         self.metering.rules.change("calls", rules.arguments, reason="why")
-        self.rules = rules
+        self.rules, self.schedule = rules, [(EARLIEST, rules)]
+
+    def change_rules_from(self, changes: Mapping[str, str | bool | None], start: datetime) -> None:
+        """Change the newest rules for usage from a time on. All meter events must be compatible with them."""
+        rules = replace(self.schedule[-1][1], **changes)  # pyright: ignore[reportArgumentType]
+        schedule = [*(part for part in self.schedule if part[0] < start), (start, rules)]
+        with suppress(InvalidParameter):  # nothing changes
+            self.metering.rules.change("calls", rules.arguments, reason="why", effective_from=start)
+            self.schedule = schedule
+
+    def expected_total(self, customer: str, bounds: Bounds) -> Fraction:
+        """Return the quantity of the windows that start in a range, under the rules over time; additive formulas."""
+        ends = [*(start for start, _ in self.schedule[1:]), bounds[1]]
+        return sum(
+            (
+                expected_total(
+                    self.events, rules, customer, (max(start, bounds[0]), min(end, bounds[1])), whole_windows=True
+                )
+                for (start, rules), end in zip(self.schedule, ends, strict=True)
+            ),
+            Fraction(0),
+        )
 
 
 PAYLOADS = st.fixed_dictionaries(

@@ -1,16 +1,20 @@
 """In any history, usage is in exactly one of a closing, an adjustment and the status of the period."""
 
+from collections.abc import Mapping
+from datetime import datetime
 from fractions import Fraction
 from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tallybook.application import ClosedPeriod, RunDifferenceReason
 from tallybook.domain.errors import InvalidTimeRange, PeriodOverlaps
 
 from ..sampling import examples
 from .coverage import first_examples, search, stop_if_covered
 from .period_histories import (
     CANCELS,
+    EARLIEST,
     NAMES,
     RECORDS,
     TILES,
@@ -19,13 +23,18 @@ from .period_histories import (
     ReferenceLedger,
     Rules,
     Step,
-    expected_total,
     open_reference,
     run_steps,
 )
 
 ALL_TILES = [tile for tiles in TILES.values() for tile in tiles]
-RUN_TILES = [tiles[1] for tiles in TILES.values()][:2]
+RUN_TILES = [*(tiles[1] for tiles in list(TILES.values())[:2]), TILES["UTC"][0], TIME_RANGE]
+"""Days of two time zones, which overlap, and a range that overlaps them all."""
+CHANGES: list[Mapping[str, str | bool | None]] = [
+    {"has_filter": False}, {"has_filter": True}, {"customer_key": "customer"}, {"customer_key": "org"},
+    {"value_key": "value"}, {"value_key": "units"},
+]  # fmt: skip
+CHANGE_TIMES = [EARLIEST, *(day[0] for day in TILES["UTC"][1:])]
 
 
 def close(number: int) -> Step:
@@ -75,27 +84,91 @@ def settle(number: int) -> Step:
 
 
 def run(number: int) -> Step:
-    """Run a billing run of one of two tiles."""
-    return run_tile(RUN_TILES[number % len(RUN_TILES)])
+    """Run a billing run of a tile: one of all meters, or one that names the meter, which is another run."""
+    return run_tile(RUN_TILES[number % len(RUN_TILES)], ["calls"] if number >= 50 else None)
 
 
-def run_tile(tile: Bounds) -> Step:
-    """Run a billing run of a tile, and check its control total."""
+def run_tile(tile: Bounds, meters: list[str] | None = None) -> Step:
+    """Run a billing run of a tile, and check its control total, and that it reports all usage that it leaves open."""
 
     def step(reference: ReferenceLedger) -> None:
-        result = reference.metering.periods.run(*tile)
+        periods = reference.metering.periods
+        result = periods.run(*tile, meters=meters)
         (total,) = result.run.meters
-        if not result.was_closed:
-            assert total.sum_difference == sum(difference.sum for difference in result.differences)
-            assert total.count_difference == sum(difference.count for difference in result.differences)
+        if result.was_closed:
+            return
+        assert total.sum_difference == sum(difference.sum for difference in result.differences)
+        assert total.count_difference == sum(difference.count for difference in result.differences)
+        customers = {
+            reason: {difference.customer for difference in result.differences if difference.reason is reason}
+            for reason in RunDifferenceReason
+        }
+        adjustments = periods.adjustments("calls", start=tile[0], end=tile[1])
+        late = {found.period.customer for found in adjustments if found.is_late and period_bounds(found.period) == tile}
+        assert customers[RunDifferenceReason.LATE] <= late
+        (status,) = periods.status(*tile).meters
+        assert {usage.customer for usage in status.unbilled} <= customers[RunDifferenceReason.NOT_CLOSED]
+
+    return step
+
+
+def run_twice(number: int, record: Step) -> Step:
+    """Run two billing runs of a tile, and record a meter event in between."""
+
+    def step(reference: ReferenceLedger) -> None:
+        tile = RUN_TILES[number % len(RUN_TILES)]
+        run_tile(tile)(reference)
+        record(reference)
+        run_tile(tile, ["calls"])(reference)
+
+    return step
+
+
+def take_back(number: int) -> Step:
+    """Reopen all closings of the range of a run."""
+
+    def step(reference: ReferenceLedger) -> None:
+        periods, tile = reference.metering.periods, RUN_TILES[number % len(RUN_TILES)]
+        for period in periods.list("calls"):
+            if period_bounds(period) == tile:
+                periods.reopen("calls", period.customer, *tile, reason="a wrong range", withdraw_settlements=True)
+
+    return step
+
+
+def period_bounds(period: ClosedPeriod) -> Bounds:
+    """Return the bounds of a closed period."""
+    return period.start, period.end
+
+
+def change_rules(changes: Mapping[str, str | bool | None], start: datetime) -> Step:
+    """Change the rules for usage from a time on. Without changes, the newest rules apply to usage from then on."""
+    return lambda reference: reference.change_rules_from(changes, start)
+
+
+def correct_rules(changes: Mapping[str, str | bool | None], start: datetime, closing: Step) -> Step:
+    """Change the rules from a time on, close under them, and let them apply to all usage, as they always should."""
+
+    def step(reference: ReferenceLedger) -> None:
+        reference.change_rules_from(changes, start)
+        closing(reference)
+        reference.change_rules_from({}, EARLIEST)
 
     return step
 
 
 NUMBERS = st.integers(0, 99)
+RULE_CHANGES = st.builds(change_rules, st.sampled_from(CHANGES), st.sampled_from(CHANGE_TIMES))
+RUNS = st.builds(run_twice, NUMBERS, RECORDS)
+CORRECTIONS = st.builds(
+    correct_rules,
+    st.sampled_from(CHANGES),
+    st.sampled_from(CHANGE_TIMES[1:]),
+    st.sampled_from([run_tile(TIME_RANGE), *(close_tile(customer, TIME_RANGE) for customer in NAMES)]),
+)
 STEPS = (
-    RECORDS, RECORDS, RECORDS, CANCELS, NUMBERS.map(close), NUMBERS.map(run), NUMBERS.map(run), NUMBERS.map(reopen),
-    NUMBERS.map(settle),
+    RECORDS, RECORDS, RECORDS, CANCELS, NUMBERS.map(close), NUMBERS.map(run), RUNS, NUMBERS.map(reopen),
+    NUMBERS.map(settle), NUMBERS.map(take_back), RULE_CHANGES, CORRECTIONS,
 )  # fmt: skip
 HISTORIES = st.lists(st.one_of(*STEPS), min_size=8, max_size=30)
 ADDITIVE_RULES = st.builds(
@@ -114,13 +187,13 @@ def test_closings_adjustments_and_unbilled_usage_add_up_to_the_usage(rules: Rule
         adjustments = periods.adjustments("calls")
         for customer in NAMES:
             invoiced = sum(Fraction(period.invoiced.quantity) for period in periods.list("calls", customer))
-            owed = sum(Fraction(found.difference) for found in adjustments if found.period.customer == customer)
+            of_customer = [found for found in adjustments if found.period.customer == customer]
+            owed = sum(Fraction(found.difference) for found in of_customer)
+            by_rules = sum(Fraction(found.rules_difference) for found in of_customer)
             unbilled = sum(Fraction(usage.value) for usage in status.unbilled if usage.customer == customer)
-            total = expected_total(reference.events, rules, customer, TIME_RANGE, whole_windows=True)
-            assert invoiced + owed + unbilled == total
-            assert [found for found in adjustments if found.period.customer == customer] == periods.adjustments(
-                "calls", customer
-            )
+            total = reference.expected_total(customer, TIME_RANGE)
+            assert invoiced + owed + by_rules + unbilled == total
+            assert of_customer == periods.adjustments("calls", customer)
         for adjustment in periods.adjustments("calls", settled=True):
             roll = adjustment.roll_forward
             parts = (roll.late, roll.cancelled, roll.superseded, roll.restored, roll.recalculated)
@@ -163,8 +236,11 @@ def test_closings_of_runs_and_one_by_one_tile_whatever_windows_applied(
 
 
 def test_the_histories_cover_every_case() -> None:
-    """Some have late customers, unbilled usage for each reason, and runs with differences for each reason."""
-    expected = {"late", "unbilled open", "unbilled partly_closed", "not_closed", "closed_before", "run late", "settled"}
+    """Some have late customers, unbilled usage for each reason, rules differences, and runs that report each reason."""
+    expected = {
+        "late", "unbilled open", "unbilled partly_closed", "not_closed", "closed_before", "run late", "settled",
+        "by rules",
+    }  # fmt: skip
     seen: set[str] = set()
 
     @first_examples(1_000)
@@ -173,7 +249,9 @@ def test_the_histories_cover_every_case() -> None:
         with open_reference(rules) as reference:
             run_steps(reference, history)
             periods = reference.metering.periods
-            seen.update("late" for adjustment in periods.adjustments("calls") if adjustment.is_late)
+            adjustments = periods.adjustments("calls")
+            seen.update("late" for adjustment in adjustments if adjustment.is_late)
+            seen.update("by rules" for adjustment in adjustments if adjustment.rules_difference)
             seen.update("settled" for period in periods.list("calls") if period.settlements)
             for meter in periods.status(*TIME_RANGE).meters:
                 seen.update(f"unbilled {usage.reason}" for usage in meter.unbilled)
