@@ -49,6 +49,7 @@ _WAIT_MILLISECONDS = 200
 _MAX_MESSAGE_BYTES = 256 << 20
 _PART_BYTES = 1 << 20
 _EXIT_SECONDS = 5
+_SIGNALS = {number.value: number.name for number in signal.Signals}
 _HINTS = {FileFormat.XLSX: "Save its sheet as CSV", FileFormat.PARQUET: "Write it with smaller row groups, or as CSV"}
 
 
@@ -210,7 +211,7 @@ class ReaderProcess:
         elif status == -signal.SIGXCPU:
             problem = f"it takes over {self._cpu_seconds} seconds of processor time to read. {hint}"
         else:
-            end = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+            end = _SIGNALS.get(-status, f"exit status {status}")
             problem = f"the process that reads it has ended ({end}): the file is corrupted, or too large. {hint}"
         return invalid_file(self._source.path, problem)
 

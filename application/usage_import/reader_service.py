@@ -31,6 +31,7 @@ SIZE_BYTES = 4
 """Before each message is its length, in so many bytes."""
 OUT_OF_MEMORY = 71
 """The exit status of a process that has no more memory."""
+_MAX_CACHED_METERS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,29 +99,36 @@ def serve(requests: BinaryIO, messages: BinaryIO) -> None:
     request = received.get()
     assert isinstance(request, OpenRequest)
     _limit_resources(request.limits.max_memory_bytes, request.cpu_seconds)
+    status = 1
     try:
         _answer_all(request, received, pipe)
     except MemoryError:
-        os._exit(OUT_OF_MEMORY)
-    except BrokenPipeError:
-        os._exit(1)
+        status = OUT_OF_MEMORY
+    except BrokenPipeError:  # the parent process was killed
+        pass
     except (InvalidImportFile, InvalidParameter) as error:
         pipe.send(Failed.of(error))
     except Exception as error:  # whatever it is, this file can't be read
         traceback.print_exc(file=errors)
         pipe.send(Failed.of(invalid_file(request.path, f"it can't be read: {type(error).__name__}: {error}")))
+    finally:
+        os._exit(status)  # the other thread waits for standard input
 
 
 def _receive(requests: BinaryIO, received: SimpleQueue[Request]) -> None:
     """Put all requests into a queue. End the process at their end, also while it reads a file."""
-    with suppress(EOFError, OSError, pickle.UnpicklingError):
+    status = 0
+    try:
         while True:
             received.put(pickle.load(requests))  # noqa: S301 - the pipe of the parent process
-    os._exit(0)
+    except MemoryError:
+        status = OUT_OF_MEMORY
+    finally:
+        os._exit(status)
 
 
 def _answer_all(request: OpenRequest, received: SimpleQueue[Request], pipe: _Messages) -> None:
-    @lru_cache
+    @lru_cache(_MAX_CACHED_METERS)
     def keys_of(event_name: str) -> "MeterKeys":
         pipe.send(MeterNeeded(event_name))
         answer = received.get()

@@ -116,6 +116,8 @@ def reported_as_malformed(problem: str) -> Generator[None]:
     except (MalformedFile, TallybookError, MemoryError):
         raise
     except Exception as error:
+        if "out of memory" in str(error):  # an error of the XML parser, which is not a MemoryError
+            raise MemoryError from error
         raise MalformedFile(f"{problem}: {str(error).rstrip('.') or type(error).__name__}") from error
 
 

@@ -28,6 +28,6 @@ class InvalidUsageSource(InvalidRequest):
 
 
 class UsageSourceUnavailable(Unavailable):
-    """An object store or a broker can't be read at the moment: no permission, no such object, or no connection."""
+    """An object store, a broker or a file can't be read at the moment: no permission, object, connection or process."""
 
     code = "usage_source_unavailable"

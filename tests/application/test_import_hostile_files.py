@@ -277,11 +277,10 @@ def test_progress_is_reported_while_no_rows_come(tmp_path: Path, suffix: str) ->
     assert len(reads) >= 3
 
 
-@pytest.mark.parametrize("count", [1, 5])
-def test_a_parquet_file_with_a_cell_of_any_length_is_rejected(tmp_path: Path, count: int) -> None:
-    """Also if the cell is in it once for many rows."""
+def test_a_parquet_file_with_a_cell_of_any_length_is_rejected(tmp_path: Path) -> None:
+    """Although the library can read it."""
     path = tmp_path / "wide.parquet"
-    parquet.write_table(pa.table({"identifier": ["x" * 40_000_000] * count}), path)
+    parquet.write_table(pa.table({"identifier": ["x" * 40_000_000]}), path)
     with (
         pytest.raises(InvalidImportFile, match="a row of over 33,554,432 bytes"),
         open_usage_file(path, FileOptions()) as file,
