@@ -211,7 +211,7 @@ class TopicConsumer:
         self, messages: Sequence[Message], offsets: Mapping[int, PartitionOffset], error: TallybookError | None = None
     ) -> tuple[ConsumedMessages, dict[int, PartitionOffset]]:
         """Record messages in one transaction, or only that the first of them is rejected with an error."""
-        mapper = MessageMapper(self._row_format, MeterLookup(self._metering).get)
+        mapper = MessageMapper(self._row_format, MeterLookup(self._metering).schedule)
         mapped = [mapper.map(message) for message in messages] if error is None else [error]
         meter_events = [meter_event for meter_event in mapped if not isinstance(meter_event, TallybookError)]
         result: dict[int, PartitionOffset] = {}

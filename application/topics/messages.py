@@ -13,8 +13,8 @@ from ...domain.errors import (
     LedgerUnavailable,
     TallybookError,
 )
+from ...domain.schedule import RulesSchedule
 from ...domain.timestamps import EPOCH
-from ..meter_views import MeterView
 from ..usage_import.formats import Row
 from ..usage_import.json_rows import cloud_event_row, json_row
 from ..usage_import.row_mapper import RowFormat, RowMapper, cell_at
@@ -81,8 +81,8 @@ class Message(NamedTuple):
 class MessageMapper:
     """Returns the meter events of messages, or their errors. One is used for a batch, so that it knows all meters."""
 
-    def __init__(self, row_format: RowFormat, get_meter: Callable[[str], MeterView]) -> None:
-        self._mapper = RowMapper(row_format, lru_cache(get_meter))
+    def __init__(self, row_format: RowFormat, get_schedule: Callable[[str], RulesSchedule]) -> None:
+        self._mapper = RowMapper(row_format, lru_cache(get_schedule))
         self._timestamp = row_format.columns.timestamp
 
     def map(self, message: Message) -> Mapping[str, object] | TallybookError:

@@ -8,6 +8,7 @@ from ...domain.formulas import ValueType
 from .json_rows import PAYLOAD_PREFIX
 
 if TYPE_CHECKING:  # a process that reads a file needs no meters
+    from ...domain.rules import Rules
     from ..meter_views import MeterView
 
 
@@ -36,8 +37,8 @@ class ColumnMapping:
         """The column that identifiers are read from, if it exists."""
         return self.identifier or "identifier"
 
-    def required_columns(self, meter: "MeterView | None") -> list[str]:
-        """Return the columns that a file must have. `meter` is the meter of all rows, None if rows name their own.
+    def required_columns(self, meter: "MeterView | Rules | None") -> list[str]:
+        """Return the columns that a file must have. `meter` has the rules of all rows; it is None if rows differ.
 
         Columns of optional dimensions and of keys that only the meter's filter reads may be missing.
         """
@@ -51,7 +52,7 @@ class ColumnMapping:
             required += [PAYLOAD_PREFIX + key for key in keys if key not in self._named_keys(meter)]
         return required
 
-    def _named_keys(self, meter: "MeterView") -> set[str]:
+    def _named_keys(self, meter: "MeterView | Rules") -> set[str]:
         keys = set(self.payload.values())
         if self.value is not None:
             keys.add(meter.value_key)

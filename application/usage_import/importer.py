@@ -21,8 +21,9 @@ from ...domain.errors import (
     TallybookError,
 )
 from ...domain.meter_event_input import MeterEventInput, parse_meter_event
+from ...domain.rules import Rules
+from ...domain.schedule import RulesSchedule
 from ..commands.imports import RowRecorder
-from ..meter_views import MeterView
 from ..metering import Metering
 from ..results import Outcome, Receipt, Receipts
 from ..storage.key_value import KeyValueEntry
@@ -95,14 +96,14 @@ class UsageImporter:
         self._columns = columns = row_format.columns
         numbers = replace(row_format.numbers, is_semicolon_separated=file.dialect.delimiter == ";")
         self._row_format = row_format = replace(row_format, numbers=numbers)
-        get_meter = lru_cache(MeterLookup(metering).get)
-        self._mapper = RowMapper(row_format, get_meter, file.columns)
+        get_schedule = lru_cache(MeterLookup(metering).schedule)
+        self._mapper = RowMapper(row_format, get_schedule, file.columns)
         self._column_mapper = ColumnMapper(row_format, self._mapper.keys_of, file.columns)
         self._names = RowNames(source, columns.customer_name, file.columns)
         self._attach = attach
         self._skipped_rows = skipped_rows
         self._is_checked = is_checked
-        _check_columns(file, columns, None if columns.event_name is None else get_meter(columns.event_name))
+        _check_columns(file, columns, None if columns.event_name is None else get_schedule(columns.event_name))
 
     def check(self, advance: ProgressCallback | None = None) -> None:
         """Read the whole file. Raise InvalidImportFile if it is malformed.
@@ -279,17 +280,21 @@ def _rare_garbage_collection() -> Generator[None]:
         gc.set_threshold(*before)
 
 
-def _check_columns(file: UsageFile, columns: ColumnMapping, meter: MeterView | None) -> None:
+def _check_columns(file: UsageFile, columns: ColumnMapping, schedule: RulesSchedule | None) -> None:
+    """Raise InvalidImportFile if a column is missing that all rows need. `schedule` are the rules of all rows."""
     if file.columns is None:
         return
-    required = columns.required_columns(meter)
+    rules = None if schedule is None else schedule.newest.rules
+    required = columns.required_columns(rules)
+    if schedule is not None and any(columns.required_columns(part.rules) != required for part in schedule.parts):
+        rules, required = None, columns.required_columns(None)  # those of a row depend on its time
     missing = next((column for column in required if not _has_column(file.columns, column)), None)
     if missing is not None:
         line = file.dialect.header_line
         location = f"{file.path}, line {line}" if line else str(file.path)
         raise InvalidImportFile(
             f"{location}: there is no column {missing!r}; there are {_list_columns(file.columns)}."
-            + (_header_hint(file, required) or _option_hint(missing, columns, meter)),
+            + (_header_hint(file, required) or _option_hint(missing, columns, rules)),
             field=missing,
             value=str(file.path),
         )
@@ -306,12 +311,12 @@ def _header_hint(file: UsageFile, required: Sequence[str]) -> str:
     return "" if line is None else f" Line {line} has it: name that line with header_row={line}."
 
 
-def _option_hint(missing: str, columns: ColumnMapping, meter: MeterView | None) -> str:
+def _option_hint(missing: str, columns: ColumnMapping, rules: Rules | None) -> str:
     """Return a sentence that names the option for a column that has another name in this file."""
     options = {columns.timestamp: "timestamp_column='COLUMN'", "event_name": "event_name='METER'"}
-    if meter is not None:
-        options[PAYLOAD_PREFIX + meter.customer_key] = "customer_column='COLUMN'"
-        options[PAYLOAD_PREFIX + meter.value_key] = "value_column='COLUMN'"
+    if rules is not None:
+        options[PAYLOAD_PREFIX + rules.customer_key] = "customer_column='COLUMN'"
+        options[PAYLOAD_PREFIX + rules.value_key] = "value_column='COLUMN'"
     option = options.get(missing)
     if option is None:
         return ""

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...domain.errors import InvalidRequest, NotFound, TallybookError
+from ...domain.errors import InvalidParameter, InvalidRequest, NotFound, TallybookError
 from ...domain.formulas import ValueType
+from ...domain.timestamps import to_microseconds
 from .cloud_events import add_customer, is_cloud_event
 from .columns import ColumnMapping
 from .formats import UnclearCell
@@ -14,9 +15,10 @@ from .timestamps import TimestampReader
 from .values import NumberFormat, plain_number
 
 if TYPE_CHECKING:  # a process that reads a file needs no meters
-    from ..meter_views import MeterView
+    from ...domain.rules import Rules
+    from ...domain.schedule import RulesSchedule
 
-GetMeter = Callable[[str], "MeterView"]
+GetSchedule = Callable[[str], "RulesSchedule"]
 KeysOf = Callable[[str], "MeterKeys"]
 _MAX_CACHED_METERS = 1_000
 
@@ -39,21 +41,28 @@ class MeterKeys(NamedTuple):
     value_column: str
 
 
-class RowMapper:
-    """Returns the meter event of each row of a file. `columns` are those of the file, None if each row has its own."""
+class _KeysChange(InvalidParameter):
+    """The keys of a meter change on a date, so that those of a row depend on its time."""
 
-    def __init__(self, row_format: RowFormat, get_meter: GetMeter, columns: Sequence[str] | None = None) -> None:
+
+class RowMapper:
+    """Returns the meter event of each row of a file. `columns` are those of the file, None if each row has its own.
+
+    Cells are stored under the keys that the meter has at the time of the row.
+    """
+
+    def __init__(self, row_format: RowFormat, get_schedule: GetSchedule, columns: Sequence[str] | None = None) -> None:
         self._mapping = row_format.columns
         self._identifier_column = row_format.columns.identifier_column
         self._numbers = row_format.numbers
         self._read_timestamp = row_format.timestamps.read
         self._is_clear = row_format.timestamps.is_clear
-        self._get_meter = get_meter
-        self._keys: dict[str, MeterKeys | TallybookError] = {}
+        self._get_schedule = get_schedule
+        self._keys: dict[str, dict[int, MeterKeys] | TallybookError] = {}
         self._payload_columns = None if columns is None else payload_columns(columns)
 
     def map(self, cells: Mapping[str, object]) -> dict[str, object]:
-        """Return the meter event of a row. Raises InvalidTimestamp, InvalidValue, and the errors of `get_meter`."""
+        """Return the meter event of a row. Raises InvalidTimestamp, InvalidValue, and the errors of `get_schedule`."""
         mapping = self._mapping
         event_name = mapping.event_name if mapping.event_name is not None else cells.get("event_name")
         payload: dict[str, object] = {}
@@ -63,8 +72,11 @@ class RowMapper:
                 payload[key] = cell if type(cell) is str else plain_number(cell)
         for column, key in mapping.payload.items():
             _put(payload, key, cell_at(cells, column))
+        timestamp = cells.get(mapping.timestamp)
+        if type(timestamp) is not str:
+            timestamp = plain_number(cell_at(cells, mapping.timestamp))
         if isinstance(event_name, str) and event_name:
-            self._add_named(payload, cells, self.keys_of(event_name))
+            self._add_named(payload, cells, self._keys_at(event_name, timestamp))
         identifier = cells.get(self._identifier_column)
         if identifier is None:
             identifier = cell_at(cells, self._identifier_column)
@@ -72,9 +84,6 @@ class RowMapper:
             identifier = None
         elif identifier is not None and mapping.identifier_prefix:
             identifier = f"{mapping.identifier_prefix}{identifier}"
-        timestamp = cells.get(mapping.timestamp)
-        if type(timestamp) is not str:
-            timestamp = plain_number(cell_at(cells, mapping.timestamp))
         return {
             "event_name": event_name,
             "payload": payload,
@@ -103,10 +112,10 @@ class RowMapper:
         mapping = self._mapping
         event_name = mapping.event_name if mapping.event_name is not None else cells.get("event_name")
         if isinstance(event_name, str) and event_name:
-            keys = self.keys_of(event_name)
-            value = cell_at(cells, keys.value_column) if keys.is_number else None
-            if type(value) is str:
-                self._numbers.parse(value, keys.value)
+            for keys in self._keys_from(event_name).values():
+                value = cell_at(cells, keys.value_column) if keys.is_number else None
+                if type(value) is str:
+                    self._numbers.parse(value, keys.value)
 
     def _column_of(self, value_key: str) -> str:
         """Return the column that holds the value of a meter."""
@@ -131,22 +140,41 @@ class RowMapper:
             payload[keys.value] = self._numbers.parse(value, keys.value)
 
     def keys_of(self, event_name: str) -> MeterKeys:
-        """Return the keys of a meter. Raises the errors of `get_meter`."""
+        """Return the keys of a meter. Raises InvalidParameter if they change on a date, or those of `get_schedule`."""
+        keys = self._keys_from(event_name)
+        if len(keys) > 1:
+            raise _KeysChange(f"The payload keys of {event_name!r} change on a date.", field="event_name")
+        return next(iter(keys.values()))
+
+    def _keys_at(self, event_name: str, timestamp: object) -> MeterKeys:
+        """Return the keys that a meter has at the time of a row."""
+        keys = self._keys_from(event_name)
+        if len(keys) == 1:
+            return next(iter(keys.values()))
+        occurred_at = to_microseconds(self._read_timestamp(timestamp, self._mapping.timestamp))
+        return keys[max(start for start in keys if start <= occurred_at)]
+
+    def _keys_from(self, event_name: str) -> Mapping[int, MeterKeys]:
+        """Return the keys of a meter by the time from which on it has them. Raises the errors of `get_schedule`."""
         keys = self._keys.get(event_name)
         if keys is None:
             try:
-                meter = self._get_meter(event_name)
+                parts = self._get_schedule(event_name).parts
             except (InvalidRequest, NotFound) as error:
                 keys = error
             else:
-                is_number = meter.formula.rule.value_type is not ValueType.TEXT
-                column = self._column_of(meter.value_key)
-                keys = MeterKeys(meter.customer_key, meter.value_key, is_number, column)
+                keys = {start: self._keys_under(rules) for start, _, rules in parts}
+                if len(set(keys.values())) == 1:  # they don't depend on the time
+                    keys = dict([next(iter(keys.items()))])
             if len(self._keys) < _MAX_CACHED_METERS:
                 self._keys[event_name] = keys
         if isinstance(keys, TallybookError):
             raise keys.with_traceback(None)  # it would grow by the frames of each row
         return keys
+
+    def _keys_under(self, rules: "Rules") -> MeterKeys:
+        is_number = rules.formula.rule.value_type is not ValueType.TEXT
+        return MeterKeys(rules.customer_key, rules.value_key, is_number, self._column_of(rules.value_key))
 
 
 def cell_at(cells: Mapping[str, object], column: str) -> object:

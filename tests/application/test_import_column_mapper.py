@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tallybook.application import Metering, MeterView
+from tallybook.application import Metering
 from tallybook.application.usage_import.column_mapper import ColumnMapper
 from tallybook.application.usage_import.columns import ColumnMapping
 from tallybook.application.usage_import.formats import Row, RowBatch
@@ -17,6 +17,7 @@ from tallybook.application.usage_import.row_mapper import RowFormat, RowMapper
 from tallybook.application.usage_import.values import NumberFormat
 from tallybook.domain.errors import MeterNotFound
 from tallybook.domain.meter_event_input import MeterEventInput, parse_meter_event
+from tallybook.domain.schedule import RulesSchedule
 
 from ..sampling import examples
 
@@ -60,24 +61,24 @@ FORMATS: Mapping[str, RowFormat] = {
 
 
 @pytest.fixture(scope="module")
-def meters() -> Mapping[str, MeterView]:
+def meters() -> Mapping[str, RulesSchedule]:
     """Three meters with payloads of different keys."""
     with Metering.open("sqlite://") as metering:
         metering.meters.configure("tokens", customer_key="customer")
         metering.meters.configure("logins", customer_key="customer", formula="unique_count")
         metering.meters.configure("calls", customer_key="account", formula="count")
-        return {meter.event_name: meter for meter in metering.meters.list()}
+        return {meter.event_name: meter.schedule for meter in metering.imports.ledger.meters()}
 
 
-def mappers(row_format: RowFormat, meters: Mapping[str, MeterView]) -> tuple[RowMapper, ColumnMapper]:
+def mappers(row_format: RowFormat, meters: Mapping[str, RulesSchedule]) -> tuple[RowMapper, ColumnMapper]:
     """Return both mappers for a file with all columns."""
 
-    def get_meter(event_name: str) -> MeterView:
+    def get_schedule(event_name: str) -> RulesSchedule:
         if event_name not in meters:
             raise MeterNotFound("There is no such meter.", field="event_name", value=event_name)
         return meters[event_name]
 
-    row_mapper = RowMapper(row_format, get_meter, COLUMNS)
+    row_mapper = RowMapper(row_format, get_schedule, COLUMNS)
     return row_mapper, ColumnMapper(row_format, row_mapper.keys_of, COLUMNS)
 
 
@@ -86,7 +87,7 @@ def rows_of(*cells: Sequence[object]) -> RowBatch:
     return RowBatch([Row(line, dict(zip(COLUMNS, row, strict=True)), 1) for line, row in enumerate(cells, 2)])
 
 
-def check(batch: RowBatch, row_format: RowFormat, meters: Mapping[str, MeterView]) -> bool:
+def check(batch: RowBatch, row_format: RowFormat, meters: Mapping[str, RulesSchedule]) -> bool:
     """Return whether the mapper for columns maps the rows. Then it does so as the one for rows does."""
     row_mapper, column_mapper = mappers(row_format, meters)
     by_names = ColumnMapper(row_format, row_mapper.keys_of, None).map(batch)
@@ -107,7 +108,7 @@ def _fields(event: MeterEventInput) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("name", ["Stripe's columns", "one meter", "named columns", "one customer"])
-def test_usual_rows_are_mapped_by_columns(name: str, meters: Mapping[str, MeterView]) -> None:
+def test_usual_rows_are_mapped_by_columns(name: str, meters: Mapping[str, RulesSchedule]) -> None:
     """Also with empty cells, and with times in other timezones."""
     without_region = (*USUAL[:2], "2026-03-01T10:00:00+02:00", "Müller", "-1", "", "acme", "0.5")
     assert check(rows_of(USUAL, without_region), FORMATS[name], meters)
@@ -115,7 +116,7 @@ def test_usual_rows_are_mapped_by_columns(name: str, meters: Mapping[str, MeterV
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_each_unusual_cell_is_mapped_by_both_or_by_rows(name: str, meters: Mapping[str, MeterView]) -> None:
+def test_each_unusual_cell_is_mapped_by_both_or_by_rows(name: str, meters: Mapping[str, RulesSchedule]) -> None:
     """One unusual cell among usual rows."""
     for index, column in enumerate(COLUMNS):
         for cell in CELLS[column]:
@@ -128,20 +129,20 @@ ROWS = st.tuples(*(st.sampled_from([usual, *CELLS[column]]) for column, usual in
 @settings(max_examples=examples(100))
 @given(st.sampled_from(sorted(FORMATS)), st.lists(ROWS))
 def test_random_rows_are_mapped_by_both_or_by_rows(
-    meters: Mapping[str, MeterView], name: str, cells: list[tuple[object, ...]]
+    meters: Mapping[str, RulesSchedule], name: str, cells: list[tuple[object, ...]]
 ) -> None:
     """Any combination of cells."""
     check(rows_of(*cells), FORMATS[name], meters)
 
 
-def test_numbers_and_times_are_mapped_by_columns(meters: Mapping[str, MeterView]) -> None:
+def test_numbers_and_times_are_mapped_by_columns(meters: Mapping[str, RulesSchedule]) -> None:
     """As they are in JSON, spreadsheets and Parquet."""
     at = datetime(2026, 3, 1, tzinfo=BERLIN)
     rows = [("tokens", f"req-{value}", at, "acme", value, None, "", 7) for value in (1, -5, Decimal("0.10"))]
     assert check(rows_of(*rows), FORMATS["Stripe's columns"], meters)
 
 
-def test_a_file_without_payload_columns(meters: Mapping[str, MeterView]) -> None:
+def test_a_file_without_payload_columns(meters: Mapping[str, RulesSchedule]) -> None:
     """All usage is of one customer, and the meter counts it: each row has the same payload."""
     columns, row_format = ("timestamp", "identifier"), RowFormat(ColumnMapping("calls", customer_name="acme"))
     row_mapper = RowMapper(row_format, meters.__getitem__, columns)

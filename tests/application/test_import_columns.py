@@ -6,11 +6,12 @@ from decimal import Decimal
 from traceback import walk_tb
 
 import pytest
-from tallybook.application import Metering, MeterView
+from tallybook.application import Metering
 from tallybook.application.usage_import.columns import ColumnMapping
 from tallybook.application.usage_import.meter_lookup import MeterLookup
 from tallybook.application.usage_import.row_mapper import RowFormat, RowMapper
-from tallybook.domain.errors import MeterNotFound
+from tallybook.domain.errors import InvalidParameter, MeterNotFound
+from tallybook.domain.schedule import RulesSchedule
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -22,16 +23,16 @@ def tokens_ledger(metering: Metering) -> Metering:
 
 
 def parse_row(
-    columns: ColumnMapping, cells: Mapping[str, object], get_meter: Callable[[str], MeterView]
+    columns: ColumnMapping, cells: Mapping[str, object], get_schedule: Callable[[str], RulesSchedule]
 ) -> dict[str, object]:  # fmt: skip
-    return RowMapper(RowFormat(columns), get_meter).map(cells)
+    return RowMapper(RowFormat(columns), get_schedule).map(cells)
 
 
 def test_stripes_columns_need_no_names(tokens_ledger: Metering) -> None:
     """Each column payload_KEY becomes KEY; empty cells and other columns are left out."""
     cells = {"identifier": "a", "timestamp": "2026-01-01", "event_name": "tokens", "payload_customer": "acme",
              "payload_tokens": "1", "payload_note": "", "comment": "x"}  # fmt: skip
-    assert parse_row(ColumnMapping(), cells, tokens_ledger.meters.get) == {
+    assert parse_row(ColumnMapping(), cells, MeterLookup(tokens_ledger).schedule) == {
         "event_name": "tokens",
         "identifier": "a",
         "timestamp": AT,
@@ -43,7 +44,7 @@ def test_named_columns_go_under_the_meters_own_keys(tokens_ledger: Metering) -> 
     """Value and customer are stored under the meter's keys, other columns under the keys they are mapped to."""
     columns = ColumnMapping("tokens", "at", "id", "n", "who", payload={"kind": "model", "note": "note"})
     cells = {"id": "a", "at": "2026-01-01", "event_name": "other", "n": "5", "who": "acme", "kind": "small", "note": ""}
-    assert parse_row(columns, cells, tokens_ledger.meters.get) == {
+    assert parse_row(columns, cells, MeterLookup(tokens_ledger).schedule) == {
         "event_name": "tokens",
         "identifier": "a",
         "timestamp": AT,
@@ -56,7 +57,7 @@ def test_one_customer_may_apply_to_all_rows(tokens_ledger: Metering) -> None:
     event_input = parse_row(
         ColumnMapping("tokens", customer_name="acme"),
         {"timestamp": "2026-01-01", "payload_customer": "else"},
-        tokens_ledger.meters.get,
+        MeterLookup(tokens_ledger).schedule,
     )
     assert event_input["payload"] == {"customer": "acme"}
 
@@ -67,7 +68,7 @@ def test_named_columns_of_an_unknown_meter_are_rejected(tokens_ledger: Metering)
         parse_row(
             ColumnMapping(value="n"),
             {"timestamp": "2026-01-01", "event_name": "nothing", "n": "1"},
-            tokens_ledger.meters.get,
+            MeterLookup(tokens_ledger).schedule,
         )
 
 
@@ -90,7 +91,7 @@ def test_numbers_become_the_plain_text_that_they_are(tokens_ledger: Metering, nu
     event_input = parse_row(
         ColumnMapping(),
         {"timestamp": 1767225600, "event_name": "tokens", "payload_tokens": number},
-        tokens_ledger.meters.get,
+        MeterLookup(tokens_ledger).schedule,
     )
     assert event_input["payload"] == {"tokens": text}
     assert event_input["timestamp"] == AT
@@ -122,7 +123,7 @@ def test_a_count_needs_no_value_column(metering: Metering) -> None:
 
 def test_rejected_rows_of_one_meter_keep_no_memory(tokens_ledger: Metering) -> None:
     """Their error is the same object, whose traceback must not grow by the frames of each row."""
-    mapper = RowMapper(RowFormat(ColumnMapping(event_name="tokns")), tokens_ledger.meters.get)
+    mapper = RowMapper(RowFormat(ColumnMapping(event_name="tokns")), MeterLookup(tokens_ledger).schedule)
     events = [{"event_name": "tokns", "payload": {"customer": "acme", "tokens": "1"}}] * 50
     for _ in events:
         with pytest.raises(MeterNotFound):
@@ -141,7 +142,19 @@ def test_only_the_first_unknown_meters_are_compared_with_all(tokens_ledger: Mete
     messages: list[str] = []
     for number in range(30):
         with pytest.raises(MeterNotFound) as exc_info:
-            lookup.get(f"token{number}")
+            lookup.schedule(f"token{number}")
         messages.append(exc_info.value.message)
     assert [message.endswith("Similar meters: tokens.") for message in messages] == [True] * 20 + [False] * 10
-    assert lookup.get("tokens").event_name == "tokens"
+    assert lookup.schedule("tokens").newest.rules.value_key == "tokens"
+
+
+def test_cells_are_stored_under_the_keys_of_the_time_of_a_row(tokens_ledger: Metering) -> None:
+    """A customer key of a date doesn't apply to rows before it. Such rows aren't mapped by columns."""
+    changed = {"customer_key": "tenant", "value_key": "size"}
+    tokens_ledger.rules.change("tokens", changed, reason="tenants pay", effective_from=datetime(2026, 1, 2, tzinfo=UTC))
+    columns = ColumnMapping("tokens", customer_name="acme", value="n")
+    mapper = RowMapper(RowFormat(columns), MeterLookup(tokens_ledger).schedule)
+    payloads = [mapper.map({"timestamp": f"2026-01-0{day}", "n": "1.50"})["payload"] for day in (1, 2)]
+    assert payloads == [{"customer": "acme", "tokens": "1.50"}, {"tenant": "acme", "size": "1.50"}]
+    with pytest.raises(InvalidParameter, match="change on a date"):
+        mapper.keys_of("tokens")

@@ -2,6 +2,7 @@
 
 from tallybook.application import Metering
 from tallybook.application.topics.messages import Message, MessageMapper
+from tallybook.application.usage_import.meter_lookup import MeterLookup
 from tallybook.application.usage_import.row_mapper import RowFormat
 from tallybook.domain.errors import TallybookError
 
@@ -14,7 +15,7 @@ def test_a_message_from_after_the_year_9999_has_no_time() -> None:
     value = b'{"event_name": "tokens", "payload": {"customer": "acme", "tokens": 1}}'
     with Metering.open("sqlite://") as metering:
         metering.meters.configure("tokens", customer_key="customer", value_key="tokens")
-        mapper = MessageMapper(RowFormat(), metering.meters.get)
+        mapper = MessageMapper(RowFormat(), MeterLookup(metering).schedule)
         for milliseconds in (MICROSECONDS, 10**18):
             message = Message("usage", 0, 0, milliseconds, value, {})
             assert message.published_at is None

@@ -84,6 +84,21 @@ def test_the_data_may_name_the_customer(api: ApiClient, metering: Metering) -> N
     assert [event.customer for event in metering.events("calls")] == ["globex", "acme"]
 
 
+@pytest.mark.parametrize(
+    ("changes_on", "keys"), [("2100-01-01T00:00", ["customer", "customer"]), ("10T11:30", ["customer", "tenant"])]
+)
+def test_the_subject_is_stored_under_the_key_of_the_time(
+    api: ApiClient, metering: Metering, changes_on: str, keys: list[str]
+) -> None:
+    """An announced key doesn't apply yet, and one of a date not before it."""
+    metering.rules.change("calls", {"customer_key": "tenant"}, reason="tenants pay", effective_from=moment(changes_on))
+    later = batch_event("b", time="2026-11-10T11:45:00Z")
+    assert post_batch(api, batch_event("a"), later).json() == receipt(2)
+    events = metering.events("calls")
+    assert [event.payload for event in events] == [{"calls": "1", key: "acme"} for key in keys]
+    assert [event.customer for event in events] == ["acme", "acme"]
+
+
 def test_an_event_without_time_occurs_now(api: ApiClient, metering: Metering, clock: Clock) -> None:
     """And is a duplicate whenever it is sent again."""
     event = batch_event("a", time=None)

@@ -9,6 +9,8 @@ import msgspec
 
 from .....domain.errors import MeterNotFound, TallybookError
 from .....domain.meter_event_input import MeterEventInput
+from .....domain.schedule import RulesSchedule
+from .....domain.timestamps import to_microseconds
 from ....results import Outcome, Receipt
 from ....usage_import.cloud_events import add_customer, identifier_of, payload_of
 from ....usage_import.values import plain_number
@@ -55,8 +57,8 @@ def record_cloud_events(context: RequestContext[CloudEvents]) -> RecordRequest:
     is skipped. If any event is rejected, the status is 400, and all others are recorded.
     """
     batch = context.params
-    find_customer_key = _customer_keys(context.ledger)
-    event_inputs = [_to_input(parsed.event, find_customer_key(parsed.event.type)) for parsed in batch.events]
+    find_schedule, now = _schedules(context.ledger), context.ledger.now()
+    event_inputs = [_to_input(parsed.event, find_schedule(parsed.event.type), now) for parsed in batch.events]
 
     def build_response(receipts: Sequence[Receipt], _: datetime) -> RecordResponse:
         rejected = list(batch.rejected)
@@ -77,20 +79,22 @@ def record_cloud_events(context: RequestContext[CloudEvents]) -> RecordRequest:
     return RecordRequest(event_inputs, build_response)
 
 
-def _to_input(event: CloudEvent, customer_key: str | None) -> MeterEventInput:
+def _to_input(event: CloudEvent, schedule: RulesSchedule | None, now: datetime) -> MeterEventInput:
+    """Return a meter event, whose customer is stored under the key that the meter has at the time of the event."""
     payload = {key: cast(str, plain_number(value)) for key, value in payload_of(event.data or {}).items()}
-    if customer_key is not None:
-        add_customer(payload, customer_key, event.subject)
+    if schedule is not None:
+        rules = schedule.at(to_microseconds(event.time or now)).rules
+        add_customer(payload, rules.customer_key, event.subject)
     return MeterEventInput(event.type, payload, identifier_of(event.source, event.id), event.time)
 
 
-def _customer_keys(ledger: ServedLedger) -> Callable[[str], str | None]:
-    """Return a function that returns the customer key of a meter, None if there is no such meter."""
+def _schedules(ledger: ServedLedger) -> Callable[[str], RulesSchedule | None]:
+    """Return a function that returns the rules over time of a meter, None if there is no such meter."""
 
     @cache
-    def find(event_name: str) -> str | None:
+    def find(event_name: str) -> RulesSchedule | None:
         try:
-            return ledger.metering.imports.ledger.meter(event_name, suggest=False).rules.customer_key
+            return ledger.metering.imports.ledger.meter(event_name, suggest=False).schedule
         except MeterNotFound:  # the event is rejected for it
             return None
 
