@@ -77,14 +77,25 @@ def _without_hidden_names(ledger: ServedLedger, meter: MeterView) -> MeterView:
 
 
 def _has_other_customers(ledger: ServedLedger, meter: MeterView) -> bool:
-    """Return whether a derived meter finds the customer under another payload key than its source.
+    """Return whether a meter finds customers under another payload key than before, or than its source.
 
-    A customer of it may have the name of a customer of the source, and its events are those of other customers.
+    A customer of it may have the name of another one, whose events are in its older results or in the source.
     """
-    return meter.source is not None and _differ(ledger, meter.event_name, meter.source)
+    if meter.source is None:
+        return meter.revision > 1 and _differ(ledger, meter.event_name)
+    return _differ(ledger, meter.event_name, meter.source)
 
 
-def _differ(ledger: ServedLedger, derived: str, source: str) -> bool:
-    """Return whether two meters have, or once had, different customer keys."""
-    revisions = chain(*map(ledger.metering.meters.history, (derived, source)))
-    return len({revision.rules.customer_key for revision in revisions}) > 1
+def _differ(ledger: ServedLedger, *names: str) -> bool:
+    """Return whether meters have, or once had, different customer keys. Announced ones don't matter yet."""
+    now = ledger.now()
+    return (
+        len(
+            {
+                revision.rules.customer_key
+                for revision in chain(*map(ledger.metering.meters.history, names))
+                if revision.effective_from is None or revision.effective_from <= now
+            }
+        )
+        > 1
+    )

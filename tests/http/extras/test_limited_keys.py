@@ -11,7 +11,7 @@ from tallybook.application.interfaces.http.customer_access import RULES
 from tallybook.application.interfaces.http.object_ids import METER_EVENT_PREFIX, encode_id
 from tallybook.application.interfaces.http.operations import Operation
 
-from ...notation import Ledger
+from ...notation import Ledger, moment
 from ...waiting import wait_until
 from .api_client import ApiClient, Json, unix_time
 
@@ -105,6 +105,26 @@ def test_every_operation_refuses_it_or_is_limited(limited_api: ApiClient) -> Non
         status, text = send(limited_api, path, params)
         assert (name, params, status) == (name, params, expected)
         assert '"bolt"' not in text
+
+
+def test_a_meter_whose_customers_had_another_key_is_missing(
+    limited_api: ApiClient, ledger: Ledger, metering: Metering
+) -> None:
+    """Its customer acme may be another one in older results. An announced key doesn't matter yet."""
+    ledger.given("""
+        meter  seats  sum
+        10:05  acme seats 5  id=s1  tenant=other
+    """)
+    path, tenant = f"{limited_api.meter_path('seats')}/totals", {"customer_key": "tenant"}
+    metering.rules.change("seats", tenant, reason="tenants pay", effective_from=moment("2100-01-01T00:00"))
+    assert limited_api.send("GET", path, "limited", **RANGE).json()["data"][0]["customer"] == "acme"
+    metering.rules.change("seats", tenant, reason="tenants pay")
+    events: Json = {"event_name": "seats", "customer": "acme"}
+    for url, params, status in ((path, RANGE, 404), ("/v1/billing/meter_events", events, 400)):
+        for as_of in (None, ledger.position() - 2):
+            assert limited_api.error("GET", url, "limited", **params, as_of_position=as_of)[0] == status
+    meters = limited_api.send("GET", "/v1/billing/meters", "limited").json()["data"]
+    assert [meter["event_name"] for meter in meters] == ["calls"]
 
 
 def _expected_error(operation: Operation) -> tuple[int, str]:
