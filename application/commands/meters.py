@@ -12,7 +12,7 @@ from ...domain.errors import MeterAlreadyExists, MeterNotFound
 from ...domain.meter import Meter
 from ...domain.rounding import Rounding
 from ...domain.rules import Rules
-from ...domain.timestamps import ensure_utc, from_microseconds
+from ...domain.timestamps import ensure_utc, from_microseconds, to_microseconds
 from ...projections.projector import Progress
 from ..ledger.ledger import Ledger
 from ..meter_views import MeterChange, MeterView, RulesRevisionView
@@ -202,8 +202,9 @@ class MeterCommands:
                 field="event_name",
                 value=meter.event_name,
             )
-        if meter.rules != rules or display_name not in (None, meter.display_name):
-            different = _different_rules(meter.rules, rules)
+        present = meter.schedule.at(to_microseconds(self._now())).rules
+        if rules not in (present, meter.rules) or display_name not in (None, meter.display_name):
+            different = _different_rules(present, rules)
             if display_name not in (None, meter.display_name):
                 different.insert(0, f"display_name={meter.display_name!r}")
             raise MeterAlreadyExists(

@@ -10,12 +10,12 @@ from ...domain.errors import InvalidParameter, RulesConflict
 from ...domain.meter import Meter
 from ...domain.schedule import ALWAYS, RulesPart, changes_between
 from ...domain.timestamps import ensure_utc, from_microseconds, to_microseconds
-from ...projections.models import Generation, GenerationState, PinnedRules
+from ...projections.models import Generation, GenerationState, PinnedMeter, PinnedRules
 from ...projections.projector import Progress
 from ..approvals.gate import ApprovalGate
 from ..ledger.ledger import Ledger
 from ..meter_views import MeterView
-from ..read_models.generations import Generations
+from ..read_models.generations import Generations, rules_after_change
 from ..read_models.rule_compatibility import are_compatible
 from ..storage.ports import ConcurrentStreamUpdate
 from ..validation import optional_note, require_event_name, require_text
@@ -60,6 +60,14 @@ class RuleCommands:
             candidate = self._generations.get_or_build_candidate({event_name: rules}, effective_from, progress)
             self._promoter.promote(candidate, reason, by, effective_from)
         return MeterView.from_aggregate(self._ledger.meter(event_name), self._promoter.now())
+
+    def are_in_force(
+        self, event_name: str, rules: Mapping[str, object], *, effective_from: datetime | None = None
+    ) -> bool:
+        """Return whether such a change would change nothing. Raises InvalidParameter or InvalidEffectiveFrom."""
+        meter = self._ledger.meter(require_event_name(event_name))
+        effective_from = None if effective_from is None else ensure_utc(effective_from, "effective_from")
+        return rules_after_change(meter, rules, effective_from) == PinnedMeter.of(meter)
 
 
 class GenerationPromoter:

@@ -1,14 +1,11 @@
 """Parameters of rules: those of a new meter, of a change of rules and of its preview."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from ....domain.rules import Rules
-from ...meter_views import MeterView
-from ...rules_arguments import MAX_DIMENSIONS, RulesArguments, parse_rules
+from ...rules_arguments import MAX_DIMENSIONS, RulesArguments
 from .api_types import Name, Parameters
 from .rules_objects import Aggregation, Condition, Rounding
 
@@ -80,10 +77,3 @@ def to_rule_changes(params: RulesParams) -> RulesArguments:
 
 def _none_or_plain(value: str | Condition | Rounding) -> object:
     return None if value == "none" else msgspec.to_builtins(value)
-
-
-def has_rules(meter: MeterView, changes: RulesArguments, effective_from: datetime | None) -> bool:
-    """Return whether a meter already has these rules, now or announced for a later time. Raises InvalidParameter."""
-    upcoming: dict[datetime | None, Rules] = {change.effective_from: change.rules for change in meter.upcoming}
-    existing, changed = upcoming.get(effective_from, meter), parse_rules(changes)
-    return all(getattr(existing, field) == getattr(changed, field) for field in changes)

@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
+from tallybook.application.commands.rules import RuleCommands
 from tallybook.application.interfaces.http.idempotency import IdempotencyStore
 
-from ...notation import Ledger
+from ...notation import Ledger, moment
 from .api_client import ApiClient, unix_time
 
 IDEMPOTENCY_KEY: dict[str, Any] = {"headers": {"Idempotency-Key": "cut-off"}}
@@ -52,6 +53,29 @@ def test_activated_rules_survive_a_lost_response(
     changed = repeated["upcoming_rules"][0] if repeated["upcoming_rules"] else repeated
     assert (changed["multiplier"], changed["event_time_window"], changed["revision"]) == ("1/2", "day", 2)
     assert api.post(path, **IDEMPOTENCY_KEY, **rules) == repeated
+
+
+def test_rules_that_were_not_changed_are_changed_by_the_retry(
+    ledger: Ledger, api: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the meter has these rules now, but not for all of its usage."""
+    ledger.given("""
+        meter  calls  sum
+        09:00  acme calls 5
+        10T10:00  acme calls 5
+    """)
+    free = {"filter": {"key": "size", "equals": "1"}}
+    ledger.metering.rules.change("calls", free, reason="a contract", effective_from=moment("10"))
+    path, rules = f"{api.meter_path('calls')}/rules", dict[str, Any](free, reason="it was always so")
+
+    def crash(*_: object, **__: object) -> None:
+        raise RuntimeError("The power is cut.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RuleCommands, "change", crash)
+        assert api.send("POST", path, **IDEMPOTENCY_KEY, **rules).status_code == 500
+    assert api.post(path, **IDEMPOTENCY_KEY, **rules)["revision"] == 3
+    assert ledger.totals("calls") == []
 
 
 def test_a_closed_and_reopened_period_survives_a_lost_response(

@@ -17,7 +17,7 @@ from ..meter_objects import BillingMeter, billing_meter
 from ..object_ids import METER_PREFIX, encode_id
 from ..operations import OperationRegistry
 from ..rules_objects import RulesObject
-from ..rules_parameters import RulesParams, has_rules, to_rule_changes
+from ..rules_parameters import RulesParams, to_rule_changes
 
 operations = OperationRegistry("Rules")
 MAX_DIFFERENCES = 1_000
@@ -157,7 +157,7 @@ def change_rules(context: RequestContext[ChangeRules]) -> BillingMeter:
     params, metering, meter_id = context.params, context.ledger.metering, context.path_parameters["id"]
     meter, changes = context.ledger.meter(meter_id), to_rule_changes(params)
     event_name, by, effective_from = meter.event_name, params.by, optional_from_unix(params.effective_from)
-    if context.is_retry and has_rules(meter, changes, effective_from):
+    if context.is_retry and metering.rules.are_in_force(event_name, changes, effective_from=effective_from):
         return billing_meter(meter, context.ledger)
     with exclusive_job(context.ledger):
         if params.digest is None:
