@@ -26,7 +26,7 @@ def max_processes() -> int | None:
     """Return the maximum number of processes, this one included, if it is set. It is 1 if Python can't be started."""
     is_python = Path(sys.executable or "").stem.startswith("python") and not getattr(sys, "frozen", False)
     setting = os.environ.get(MAX_PROCESSES_SETTING, "")
-    return 1 if not is_python else int(setting) if setting.isdecimal() else None
+    return 1 if not is_python else max(int(setting), 1) if setting.isdecimal() else None
 
 
 def start_python(program: Path, pass_fds: Collection[int] = ()) -> "subprocess.Popen[bytes]":

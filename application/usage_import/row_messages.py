@@ -13,6 +13,7 @@ import msgspec
 from msgspec.msgpack import Ext
 
 from ...domain.errors import InvalidImportFile, InvalidParameter, InvalidRequest
+from ...domain.text import is_valid_unicode
 from .formats import ColumnBatch, FileDialect, Row, RowBatch
 from .json_rows import DuplicateKey, NestedCell, UnusableCell
 
@@ -97,23 +98,17 @@ class EncodedCell(NestedCell):
 
 _TEXT, _INTEGER, _DECIMAL, _DATETIME, _DATE, _TIME, _DURATION, _UNUSABLE, _DUPLICATE, _NESTED, _OBJECT = range(11)
 _Pack = Callable[[Any], object]
-_PLAIN = frozenset({str, bool, type(None)})
+_PLAIN = frozenset({str, int, bool, type(None)})
 _MAX_INTEGER = (1 << 63) - 1
 
 
 def _text(text: str) -> object:
-    return text if text.isascii() or _is_unicode(text) else Ext(_TEXT, text.encode(errors="surrogatepass"))
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return text if is_valid_unicode(text) else Ext(_TEXT, text.encode(errors="surrogatepass"))
 
 
 def _object(values: dict[str, object]) -> object:
+    if all(map(is_valid_unicode, values)):
+        return {key: pack(value) for key, value in values.items()}
     parts = [pack(part) for key_and_value in values.items() for part in key_and_value]
     return Ext(_OBJECT, _encoder.encode(parts))
 
