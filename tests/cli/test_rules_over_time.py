@@ -79,6 +79,17 @@ def test_the_difference_of_a_rounding_is_that_of_the_billable_quantities(tallybo
     ]  # fmt: skip
 
 
+def test_a_comparison_shows_what_a_rounding_changed(tallybook: CommandLine) -> None:
+    """The total is the same at both positions, and is billed otherwise."""
+    compare = ("compare", "tokens", "zeta", "--period", "2025-10", "--since", "6")
+    assert not any("billable" in line for line in tallybook.lines(*compare))
+    tallybook.run("rules", "change", "tokens", "--rounding", "up:1000", "--reason", "per 1,000", "--yes")
+    assert [line.split() for line in tallybook.lines(*compare)[1:6]] == [
+        ["before", "7"], ["after", "7"], ["difference", "0"], ["billable", "before", "7"],
+        ["billable", "after", "1,000"],
+    ]  # fmt: skip
+
+
 def test_billable_quantities_that_are_the_totals_are_left_out(tallybook: CommandLine) -> None:
     """The text is shorter without them, and the JSON has them anyway."""
     change = ("rules", "change", "tokens", "--formula", "count", *FROM_OCTOBER)

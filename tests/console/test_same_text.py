@@ -200,3 +200,15 @@ def test_what_is_not_billed_is_found(interfaces: Interfaces) -> None:
     unbilled = {one["event_name"]: one["unbilled_events"] for one in status["meters"] if one["unbilled_events"]}
     assert set(unbilled) == {"storage"}
     assert f"storage: {unbilled['storage']} events of 3 customers" in html
+
+
+def test_a_comparison_shows_what_a_rounding_changed(interfaces: Interfaces) -> None:
+    """The total is the same at both positions, and is billed otherwise, which no event explains."""
+    run = interfaces.command_line.run
+    run("meter", "configure", "pages", "--customer-key", "customer")
+    run("record", "pages", "customer=acme", "value=7", "--timestamp", "2026-10-07", "--backfill")
+    since = interfaces.command_line.run_json("projection", "status")[0]["head"]
+    run("rules", "change", "pages", "--rounding", "up:1000", "--reason", "price list 2", "--yes")
+    html = interfaces.page("/compare", meter="pages", customer="acme", period="2026-10", since=since)
+    assert [figure(html, label)[0] for label in ("Billable before", "Billable after")] == ["7", "1000"]
+    assert "The difference comes from a change of the" in html

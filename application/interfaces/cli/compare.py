@@ -66,13 +66,16 @@ def compare(
 
 
 def show_change(event_name: str, span: "TimeRange", offset: int, change: "TotalChange") -> None:
-    """Print both totals, their difference, and a row for each of the events."""
+    """Print both totals, their difference, what is billed unless that is the totals, and a row for each event."""
     say(heading(event_name, change.after.customer, span))
     totals = {
         "before": format_number(change.before.value),
         "after": format_number(change.after.value),
         "difference": format_difference(change.difference),
     }
+    if (change.before.billable, change.after.billable) != (change.before.value, change.after.value):
+        totals["billable before"] = format_number(change.before.billable)
+        totals["billable after"] = format_number(change.after.billable)
     width = max(map(len, totals.values()))
     fields((name, f"{total:>{width}}") for name, total in totals.items())
     if change.events:
