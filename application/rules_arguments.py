@@ -16,7 +16,7 @@ from ..domain.formulas import Formula
 from ..domain.plain_types import plain_decimal, plain_int, plain_text
 from ..domain.rounding import Rounding
 from ..domain.rules import Rules
-from ..domain.schedule import RulesSchedule
+from ..domain.rules_schedule import RulesSchedule
 from ..domain.text import abbreviated_repr
 from ..domain.timestamps import from_microseconds, to_iso
 from .validation import require_choice, require_text, require_texts

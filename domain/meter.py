@@ -19,7 +19,7 @@ from .errors import InvalidParameter, MeterInactive, MeterIsDerived, TallybookEr
 from .meter_event import MeterEventData
 from .meter_event_input import MeterEventInput
 from .rules import DimensionValues, Rules
-from .schedule import ALWAYS, RulesSchedule, check_effective_from
+from .rules_schedule import ALWAYS, RulesSchedule, check_effective_from
 from .timestamps import ensure_utc, from_microseconds, to_microseconds
 
 STREAM_PREFIX = "meter/"

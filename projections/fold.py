@@ -18,7 +18,7 @@ from ..domain.errors import (
 )
 from ..domain.meter_event import MeterEventData
 from ..domain.rules import Rules
-from ..domain.schedule import ALWAYS, RulesPart
+from ..domain.rules_schedule import ALWAYS, RulesPart
 from ..domain.timestamps import EPOCH, MICROSECONDS_PER_SECOND, to_microseconds
 from .blocks import BucketKey, UsageRow
 from .buckets import DAY_MICROSECONDS, bucket_end, bucket_sizes, bucket_start

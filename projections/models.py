@@ -13,7 +13,7 @@ import msgspec
 from ..domain.counting import RevokedCancellation, UsageRecord
 from ..domain.meter import Meter
 from ..domain.rules import Rules
-from ..domain.schedule import ALWAYS, RulesPart, RulesSchedule
+from ..domain.rules_schedule import ALWAYS, RulesPart, RulesSchedule
 from ..domain.totals import Totals
 from .blocks import BucketKey, UsageBlock
 from .change_span import ChangeSpan

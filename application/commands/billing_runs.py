@@ -15,7 +15,7 @@ from ...domain.acceptance_policy import AcceptancePolicy
 from ...domain.billing_run import BillingRun
 from ...domain.calendar import get_timezone
 from ...domain.errors import BillingRunInProgress
-from ...domain.schedule import bound_to_datetime
+from ...domain.rules_schedule import bound_to_datetime
 from ...domain.timestamps import ensure_utc, from_microseconds
 from ...projections.models import AsOf
 from ..billing_results import BillingRunResult, BillingRunView, RunDifference

@@ -8,7 +8,7 @@ from eventsourcing.persistence import IntegrityError
 from ...domain.errors import MeterNotFound
 from ...domain.meter import Meter
 from ...domain.rules import Rules
-from ...domain.schedule import RulesSchedule
+from ...domain.rules_schedule import RulesSchedule
 from ...domain.timestamps import ensure_utc
 from ...projections.models import PinnedMeter
 from ...projections.projector import Progress

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from ...domain.meter import Meter
-from ...domain.schedule import ALWAYS, RulesPart, changes_between
+from ...domain.rules_schedule import ALWAYS, RulesPart, changes_between
 from ...domain.timestamps import ensure_utc, from_microseconds
 from ...projections.models import Generation
 from ...projections.projector import Progress

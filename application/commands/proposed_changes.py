@@ -15,7 +15,7 @@ from ...domain.proposed_changes import (
     RevocationProposal,
     RulesProposal,
 )
-from ...domain.schedule import ALWAYS
+from ...domain.rules_schedule import ALWAYS
 from ...domain.timestamps import ensure_utc, from_microseconds, to_microseconds
 from ...projections.models import PinnedMeter
 from ..approvals.gate import ApprovalGate

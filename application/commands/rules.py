@@ -8,7 +8,7 @@ from eventsourcing.persistence import IntegrityError
 from ...domain.approval_policy import ChangeKind
 from ...domain.errors import InvalidParameter, RulesConflict
 from ...domain.meter import Meter
-from ...domain.schedule import ALWAYS, RulesPart, changes_between
+from ...domain.rules_schedule import ALWAYS, RulesPart, changes_between
 from ...domain.timestamps import ensure_utc, from_microseconds, to_microseconds
 from ...projections.models import Generation, GenerationState, PinnedMeter, PinnedRules
 from ...projections.projector import Progress

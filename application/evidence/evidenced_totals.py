@@ -10,7 +10,7 @@ import msgspec
 from ...domain.closed_period import ClosedPeriod
 from ...domain.customer_periods import CustomerPeriods
 from ...domain.rules import Rules
-from ...domain.schedule import bound_to_datetime
+from ...domain.rules_schedule import bound_to_datetime
 from ..adjustment_results import Adjustment
 from ..ledger.ledger import Ledger
 from ..queries.adjustments import PeriodQueries

@@ -9,7 +9,7 @@ from operator import attrgetter
 from ...domain.closed_period import ClosedPeriod
 from ...domain.customer_periods import CustomerPeriods
 from ...domain.errors import InvalidIdentifier
-from ...domain.schedule import RulesSchedule
+from ...domain.rules_schedule import RulesSchedule
 from ...domain.timestamps import to_microseconds
 from ...projections.models import AsOf
 from ...projections.ports import ReadModelReader

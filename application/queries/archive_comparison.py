@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ...domain.closed_period import ClosedPeriod
 from ...domain.errors import ArchiveMismatch
-from ...domain.schedule import ALL_TIME, RulesInRange, bound_to_datetime
+from ...domain.rules_schedule import ALL_TIME, RulesInRange, bound_to_datetime
 from ...domain.timestamps import MICROSECONDS_PER_SECOND
 from ...domain.totals import Totals
 from ...projections.buckets import MONTH_SECONDS, bucket_end, bucket_sizes

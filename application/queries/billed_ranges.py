@@ -16,7 +16,7 @@ from ...domain.closed_period import ClosedPeriod
 from ...domain.counting import usage_digest
 from ...domain.decimals import ZERO
 from ...domain.rules import Rules
-from ...domain.schedule import RulesSchedule
+from ...domain.rules_schedule import RulesSchedule
 from ...domain.timestamps import from_microseconds, to_microseconds
 from ...projections.models import AsOf
 from ...projections.usage_view import UsageView, VerdictChange

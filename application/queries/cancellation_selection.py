@@ -14,7 +14,7 @@ from ...domain.calendar import CalendarWindow
 from ...domain.counting import UsageRecord, window_start
 from ...domain.decimals import EXACT_CONTEXT
 from ...domain.errors import InvalidCancellation
-from ...domain.schedule import ALL_TIME, RulesSchedule
+from ...domain.rules_schedule import ALL_TIME, RulesSchedule
 from ...domain.timestamps import from_microseconds, to_microseconds
 from ...domain.totals import Totals
 from ...projections.excluded_usage import ExcludedUsage

@@ -16,7 +16,7 @@ from ...domain.billing_run import BillingRun
 from ...domain.closed_period import ClosedPeriod
 from ...domain.decimals import EXACT_CONTEXT, ZERO
 from ...domain.rules import Rules
-from ...domain.schedule import RulesSchedule
+from ...domain.rules_schedule import RulesSchedule
 from ..ledger.closings import StoredClosing, closed_periods, read_closings
 from ..ledger.ledger import Ledger
 from .billed_ranges import BilledRange, ClosingsIndex, billed_ranges, decode_rules, late_customers, overlaps

@@ -19,7 +19,7 @@ from ...domain.customer_periods import CustomerPeriods
 from ...domain.decimals import EXACT_CONTEXT, ZERO, canonical, to_plain_string
 from ...domain.errors import InvalidParameter, LedgerUnavailable, PreviewChanged
 from ...domain.rules import Rules
-from ...domain.schedule import ALL_TIME, RulesSchedule
+from ...domain.rules_schedule import ALL_TIME, RulesSchedule
 from ...domain.text import abbreviated_repr
 from ...domain.timestamps import from_microseconds, to_iso
 from ...projections.dimensions import Group, group_order

@@ -1,7 +1,7 @@
 """Customers: search their names, and whether they have usage on a meter."""
 
 from ...domain.errors import CustomerWithoutUsage
-from ...domain.schedule import ALL_TIME
+from ...domain.rules_schedule import ALL_TIME
 from ...domain.text import abbreviated_repr
 from ..ledger.retry import retry_on_connection_loss
 from ..similar_names import MAX_COMPARED_NAMES, suggest_names

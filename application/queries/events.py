@@ -8,7 +8,7 @@ from itertools import islice
 from ...domain.errors import InvalidIdentifier, MeterEventNotFound
 from ...domain.meter_event import MeterEvent, MeterEventData
 from ...domain.rules import PayloadParser
-from ...domain.schedule import ALL_TIME
+from ...domain.rules_schedule import ALL_TIME
 from ...domain.timestamps import to_microseconds
 from ...projections.usage_view import UsageVerdict, UsageView, ViewPart
 from ..ledger.ledger import Ledger

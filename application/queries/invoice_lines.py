@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ...domain.billing_run import BillingRun
 from ...domain.closed_period import ClosedPeriod
 from ...domain.decimals import EXACT_CONTEXT, ZERO
-from ...domain.schedule import RulesSchedule
+from ...domain.rules_schedule import RulesSchedule
 from ...domain.timestamps import to_microseconds
 from ...projections.models import AsOf
 from ...projections.ports import ReadModelReader

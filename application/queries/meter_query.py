@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ...domain.errors import RulesChangeInRange
 from ...domain.rules import Rules
-from ...domain.schedule import RulesInRange, RulesSchedule
+from ...domain.rules_schedule import RulesInRange, RulesSchedule
 from ...domain.timestamps import from_microseconds, to_iso, to_microseconds
 from ...projections.high_water_marks import MARK_INTERVAL
 from ...projections.models import AsOf, ProjectedMeter

@@ -8,7 +8,7 @@ from ...domain.closed_period import ClosedPeriod, PeriodGroup, PeriodTotals
 from ...domain.counting import UsageRecord, usage_digest
 from ...domain.customer_periods import CustomerPeriods
 from ...domain.rules import Rules
-from ...domain.schedule import bound_to_datetime
+from ...domain.rules_schedule import bound_to_datetime
 from ...domain.timestamps import to_microseconds
 from ...domain.totals import Totals
 from ...projections.dimensions import DimensionGroups, Group, group_order

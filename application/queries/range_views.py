@@ -2,7 +2,7 @@
 
 from ...domain.closed_period import ClosedPeriod
 from ...domain.rules import Rules
-from ...domain.schedule import RulesInRange, RulesSchedule
+from ...domain.rules_schedule import RulesInRange, RulesSchedule
 from ...domain.timestamps import to_microseconds
 from ...projections.usage_view import UsageView
 from .dimension_query import DimensionArguments

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 
 from ...domain.errors import InvalidParameter
-from ...domain.schedule import EffectiveRules, RulesInRange
+from ...domain.rules_schedule import EffectiveRules, RulesInRange
 from ...domain.totals import Totals
 from ..archive.sql.dialects import DialectName
 from ..archive.sql.document import SqlDocument, lines_document, totals_document

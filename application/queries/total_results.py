@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from ...domain.rules import Rules
-from ...domain.schedule import bound_to_datetime
+from ...domain.rules_schedule import bound_to_datetime
 from ...domain.totals import Totals
 from ...projections.dimensions import Group, group_order
 from ..results import Total

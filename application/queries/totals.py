@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from ...domain.calendar import CalendarWindow, get_timezone, iter_windows, window_containing
 from ...domain.errors import InvalidParameter
-from ...domain.schedule import RulesSchedule, bound_to_datetime
+from ...domain.rules_schedule import RulesSchedule, bound_to_datetime
 from ...domain.timestamps import from_microseconds, to_microseconds
 from ...domain.totals import Totals
 from ...projections.dimensions import Group

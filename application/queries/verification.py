@@ -10,7 +10,7 @@ import msgspec
 
 from ...domain.closed_period import ClosedPeriod, PeriodTotals, Settlement
 from ...domain.decimals import EXACT_CONTEXT
-from ...domain.schedule import ALWAYS, RulesPart
+from ...domain.rules_schedule import ALWAYS, RulesPart
 from ...domain.timestamps import MAX_DATETIME, MIN_DATETIME, from_microseconds, to_iso, to_microseconds
 from ...projections.models import AsOf, PinnedMeter
 from ...projections.ports import ReadModelReader, TableRow

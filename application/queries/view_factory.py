@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from ...domain.event_time_window import round_up_to_window
 from ...domain.rules import Rules
-from ...domain.schedule import RulesInRange, RulesSchedule
+from ...domain.rules_schedule import RulesInRange, RulesSchedule
 from ...projections.concatenated_usage import ConcatenatedUsage
 from ...projections.models import AsOf, FoldedRules, ProjectedMeter
 from ...projections.ports import ReadModelReader

@@ -13,7 +13,7 @@ from ...domain.errors import (
     ProjectionStopped,
 )
 from ...domain.meter import Meter
-from ...domain.schedule import ALWAYS, check_effective_from
+from ...domain.rules_schedule import ALWAYS, check_effective_from
 from ...domain.text import abbreviated_repr
 from ...domain.timestamps import to_microseconds
 from ...projections.models import PAGE_SIZE, Generation, GenerationState, PinnedMeter, PinnedRules

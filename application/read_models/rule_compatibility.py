@@ -9,7 +9,7 @@ import msgspec
 
 from ...domain.errors import IncompatibleEvent, IncompatibleRules, ProjectionStopped, TallybookError
 from ...domain.rules import PayloadParser
-from ...domain.schedule import RulesPart
+from ...domain.rules_schedule import RulesPart
 from ...domain.timestamps import to_microseconds
 from ...projections.models import PAGE_SIZE, PinnedRules
 from ...projections.ports import USAGE_RECORDED, LedgerReader

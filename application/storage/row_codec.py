@@ -10,7 +10,7 @@ import msgspec
 
 from ...domain.counting import UsageRecord
 from ...domain.rules import Rules
-from ...domain.schedule import RulesPart
+from ...domain.rules_schedule import RulesPart
 from ...domain.totals import Totals
 from ...projections.blocks import BucketKey, UsageBlock, decode_block
 from ...projections.change_span import ChangeSpan

@@ -13,7 +13,7 @@ from ...domain.errors import (
     LedgerUnavailable,
     TallybookError,
 )
-from ...domain.schedule import RulesSchedule
+from ...domain.rules_schedule import RulesSchedule
 from ...domain.timestamps import EPOCH
 from ..usage_import.formats import Row
 from ..usage_import.json_rows import cloud_event_row, json_row

@@ -22,7 +22,7 @@ from ...domain.errors import (
 )
 from ...domain.meter_event_input import MeterEventInput, parse_meter_event
 from ...domain.rules import Rules
-from ...domain.schedule import RulesSchedule
+from ...domain.rules_schedule import RulesSchedule
 from ..commands.imports import RowRecorder
 from ..metering import Metering
 from ..results import Outcome, Receipt, Receipts

@@ -1,7 +1,7 @@
 """Finds the rules of the meters that rows name."""
 
 from ...domain.errors import MeterNotFound
-from ...domain.schedule import RulesSchedule
+from ...domain.rules_schedule import RulesSchedule
 from ..metering import Metering
 from ..validation import require_event_name
 

@@ -16,7 +16,7 @@ from .values import NumberFormat, plain_number
 
 if TYPE_CHECKING:  # a process that reads a file needs no meters
     from ...domain.rules import Rules
-    from ...domain.schedule import RulesSchedule
+    from ...domain.rules_schedule import RulesSchedule
 
 GetSchedule = Callable[[str], "RulesSchedule"]
 KeysOf = Callable[[str], "MeterKeys"]

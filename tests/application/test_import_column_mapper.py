@@ -17,7 +17,7 @@ from tallybook.application.usage_import.row_mapper import RowFormat, RowMapper
 from tallybook.application.usage_import.values import NumberFormat
 from tallybook.domain.errors import MeterNotFound
 from tallybook.domain.meter_event_input import MeterEventInput, parse_meter_event
-from tallybook.domain.schedule import RulesSchedule
+from tallybook.domain.rules_schedule import RulesSchedule
 
 from ..sampling import examples
 

@@ -11,7 +11,7 @@ from tallybook.application.usage_import.columns import ColumnMapping
 from tallybook.application.usage_import.meter_lookup import MeterLookup
 from tallybook.application.usage_import.row_mapper import RowFormat, RowMapper
 from tallybook.domain.errors import InvalidParameter, MeterNotFound
-from tallybook.domain.schedule import RulesSchedule
+from tallybook.domain.rules_schedule import RulesSchedule
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 

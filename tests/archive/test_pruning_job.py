@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 from tallybook.application import Job, JobRun, JobStatus, Metering, archive_job, prune_job
 from tallybook.application.archive import pruning
-from tallybook.application.interfaces.schedule import schedule_from_environment, scheduled_jobs, settings_errors
+from tallybook.application.interfaces.job_settings import schedule_from_environment, scheduled_jobs, settings_errors
 from tallybook.application.jobs.job import JobResult
 
 from ..contract.persistent_stores import PersistentStore

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from tallybook.application.storage.sql_writer import SqlReadModels
 from tallybook.domain import Formula, Rules
-from tallybook.domain.schedule import ALWAYS, RulesPart
+from tallybook.domain.rules_schedule import ALWAYS, RulesPart
 from tallybook.projections import Progress
 from tallybook.projections.blocks import MIN_BLOCK_SIZE
 from tallybook.projections.models import PinnedMeter

@@ -6,7 +6,7 @@ from ....domain.counting import window_start
 from ....domain.errors import InvalidParameter
 from ....domain.formulas import ValueType
 from ....domain.rules import Rules
-from ....domain.schedule import ALL_TIME, ALWAYS, EffectiveRules, RulesInRange
+from ....domain.rules_schedule import ALL_TIME, ALWAYS, EffectiveRules, RulesInRange
 from ....domain.text import abbreviated_repr
 from ....domain.timestamps import microseconds_to_iso
 from ....projections.ports import CANCEL_REVOKED, EVENT_CANCELLED, USAGE_RECORDED

@@ -7,7 +7,7 @@ from typing import Any
 from ....domain.errors import InvalidParameter, LedgerCorrupted
 from ....domain.meter import Meter
 from ....domain.rules import Rules
-from ....domain.schedule import ALWAYS
+from ....domain.rules_schedule import ALWAYS
 from ....domain.timestamps import to_microseconds
 from ....projections.models import ProjectedMeter, RulesRevision
 from ....projections.stored_events import METER_TOPICS, ConfiguredData, RulesChangedData, decode_rows

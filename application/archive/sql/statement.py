@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from ....domain.schedule import RulesInRange
+from ....domain.rules_schedule import RulesInRange
 from .dialects import Dialect
 
 RELATION = "ledger_events"

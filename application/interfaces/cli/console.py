@@ -72,7 +72,7 @@ def _serve(ledger: str, port: int, checkpoints: Path | None, *, opens_browser: b
     from ..console.local_access import LocalAccess  # noqa: PLC0415 - loads the server
     from ..console.process import bind_loopback, run_local_console  # noqa: PLC0415
     from ..http.process.logging import log_to_stderr  # noqa: PLC0415
-    from ..schedule import settings_errors  # noqa: PLC0415
+    from ..job_settings import settings_errors  # noqa: PLC0415
     from .access_log import access_log_file  # noqa: PLC0415
 
     path = "/console/usage"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ...metering import Metering
     from ...outbox.outbox import Outbox
     from ...results import GenerationView
-    from ..schedule import ScheduleSettings
+    from ..job_settings import ScheduleSettings
 
 app = typer.Typer(
     help="Rebuild, compare, promote and verify the read models.", no_args_is_help=True, rich_markup_mode=None
@@ -199,7 +199,7 @@ def _schedule_settings() -> "ScheduleSettings":
     """Return the settings of jobs in the environment, or end the command with exit status 2."""
     from pydantic import ValidationError  # noqa: PLC0415 - slow to import
 
-    from ..schedule import schedule_from_environment, settings_errors  # noqa: PLC0415
+    from ..job_settings import schedule_from_environment, settings_errors  # noqa: PLC0415
 
     try:
         return schedule_from_environment(os.environ)
@@ -213,7 +213,7 @@ def _run_projection(session: Session, outbox: "Outbox | None", settings: "Schedu
     """Keep the read models up to date, and run the other jobs, until Ctrl-C or SIGTERM."""
     from ....domain.errors import DatabasePermissionDenied  # noqa: PLC0415 - loads the domain
     from ...jobs.builtin import projection_job, relay_job  # noqa: PLC0415
-    from ..schedule import scheduled_jobs  # noqa: PLC0415
+    from ..job_settings import scheduled_jobs  # noqa: PLC0415
 
     jobs = [projection_job(session.metering.run_projection)]
     if outbox is not None:

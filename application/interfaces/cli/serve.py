@@ -92,7 +92,7 @@ def _serve(options: Mapping[str, object]) -> int:
     from ..http.process.run import bind_socket, run  # noqa: PLC0415
     from ..http.process.supervisor import supervise  # noqa: PLC0415
     from ..http.settings import ServerSettings  # noqa: PLC0415
-    from ..schedule import settings_errors  # noqa: PLC0415
+    from ..job_settings import settings_errors  # noqa: PLC0415
 
     try:
         settings = ServerSettings(**options)  # pyright: ignore[reportArgumentType] - the model validates them

@@ -18,7 +18,7 @@ from ....domain.timestamps import to_microseconds
 from ....projections.models import GenerationState
 from ...storage.key_value import KeyValueEntry
 from ...topics.offset_log import read_lags
-from ..schedule import ScheduleSettings
+from ..job_settings import ScheduleSettings
 from .api_types import encode
 from .authentication import parse_credentials, require_livemode
 from .catalogue import REGISTRIES

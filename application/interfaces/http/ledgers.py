@@ -23,7 +23,7 @@ from ...storage.ports import Store
 from ...storage.postgres.settings import PostgresSettings
 from ...storage.sqlite.store import SQLiteStore
 from ...storage.url import resolve_store
-from ..schedule import CheckpointSettings
+from ..job_settings import CheckpointSettings
 from .authentication import Authenticator, StreamSessions, parse_credentials
 from .errors import ApiError, missing_object
 from .idempotency import IdempotencyStore

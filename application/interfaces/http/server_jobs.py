@@ -7,7 +7,7 @@ from datetime import timedelta
 from ....domain.errors import TallybookError
 from ...jobs.builtin import projection_job
 from ...jobs.job import Job
-from ..schedule import scheduled_jobs
+from ..job_settings import scheduled_jobs
 from .ledgers import LedgerRegistry, ServedLedger
 from .retention import retention_job
 from .settings import ServerSettings

@@ -21,7 +21,13 @@ from ...storage.outbox import DEFAULT_TABLE, require_table_name
 from ...storage.outbox_url import resolve_outbox
 from ...storage.url import resolve_store
 from ..environment import NESTED_DELIMITER, PREFIX
-from ..schedule import ArchiveSettings, CheckpointSettings, ScheduleSettings, require_brokers, require_distinct_sources
+from ..job_settings import (
+    ArchiveSettings,
+    CheckpointSettings,
+    ScheduleSettings,
+    require_brokers,
+    require_distinct_sources,
+)
 from ..usage_sources import ConsumerSettings, ImportSettings, SourceName
 from .ledgers import ledger_for_test_mode
 

@@ -12,7 +12,7 @@ from tallybook.application import JobRun, Metering, verify_inclusion
 from tallybook.application.checkpoints.signing_keys import PrivateKey
 from tallybook.application.interfaces.http.job_health import JobHealth, check_checkpoints
 from tallybook.application.interfaces.http.ledgers import LedgerRegistry
-from tallybook.application.interfaces.schedule import CheckpointSettings, ScheduleSettings, scheduled_jobs
+from tallybook.application.interfaces.job_settings import CheckpointSettings, ScheduleSettings, scheduled_jobs
 from tallybook.application.jobs.job import JobResult
 from tallybook.domain.acceptance_policy import AcceptancePolicy
 

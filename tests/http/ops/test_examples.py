@@ -11,7 +11,7 @@ import pytest
 from tallybook.application.interfaces.environment import NAMED_GROUPS, NESTED_DELIMITER
 from tallybook.application.interfaces.environment import PREFIX as ENV_PREFIX
 from tallybook.application.interfaces.http.settings import ServerSettings
-from tallybook.application.interfaces.schedule import ArchiveSettings, CheckpointSettings
+from tallybook.application.interfaces.job_settings import ArchiveSettings, CheckpointSettings
 from tallybook.domain.acceptance_policy import AcceptancePolicy
 
 from tests.http.running_server import TALLYBOOK, serve

@@ -15,7 +15,7 @@ from tallybook.application.interfaces.cli.app import app
 from tallybook.application.interfaces.environment import NAMED_GROUPS, NESTED_DELIMITER, VARIABLES, unknown_variables
 from tallybook.application.interfaces.environment import PREFIX as ENV_PREFIX
 from tallybook.application.interfaces.http.settings import ServerSettings
-from tallybook.application.interfaces.schedule import schedule_from_environment, scheduled_jobs, settings_errors
+from tallybook.application.interfaces.job_settings import schedule_from_environment, scheduled_jobs, settings_errors
 from tallybook.application.interfaces.usage_sources import ConsumerSettings, ImportSettings
 from tallybook.application.python_process import MAX_PROCESSES_SETTING
 from tallybook.domain.acceptance_policy import AcceptancePolicy

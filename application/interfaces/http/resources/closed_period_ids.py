@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from .....domain.closed_period import ClosedPeriod
 from .....domain.errors import InvalidParameter, MeterNotFound
-from .....domain.schedule import ALL_TIME
+from .....domain.rules_schedule import ALL_TIME
 from .....domain.timestamps import to_microseconds
 from ....validation import optional_customer, require_event_name
 from ..api_types import from_unix

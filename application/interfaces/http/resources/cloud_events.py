@@ -9,7 +9,7 @@ import msgspec
 
 from .....domain.errors import MeterNotFound, TallybookError
 from .....domain.meter_event_input import MeterEventInput
-from .....domain.schedule import RulesSchedule
+from .....domain.rules_schedule import RulesSchedule
 from .....domain.timestamps import to_microseconds
 from ....results import Outcome, Receipt
 from ....usage_import.cloud_events import add_customer, identifier_of, payload_of

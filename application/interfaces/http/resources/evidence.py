@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from .....domain.errors import InvalidCheckpointFile, InvalidParameter, InvalidSigningKey
 from ....checkpoints.destinations import FileDestination, resolve_destination
-from ...schedule import CheckpointSettings
+from ...job_settings import CheckpointSettings
 from ..api_types import Customer, Name, Parameters, UnixTime, from_unix
 from ..downloads import WrittenDownload
 from ..errors import ApiError

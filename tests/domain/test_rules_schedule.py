@@ -7,7 +7,7 @@ from tallybook.domain.errors import InvalidEffectiveFrom
 from tallybook.domain.event_time_window import EventTimeWindow
 from tallybook.domain.formulas import Formula
 from tallybook.domain.rules import Rules
-from tallybook.domain.schedule import (
+from tallybook.domain.rules_schedule import (
     ALL_TIME,
     ALWAYS,
     RulesPart,
