@@ -62,7 +62,7 @@ def test_a_run_of_a_wrong_range_without_usage_gives_way(ledger: Ledger) -> None:
 
 
 def test_a_run_closes_late_usage_that_no_adjustment_has(ledger: Ledger) -> None:
-    """The run of the same range before was not the home of late usage, because an earlier one overlaps it."""
+    """The run of the same range before has no late usage, because an earlier one overlaps it."""
     ledger.given("""
         meter  calls  sum
         12T10:00  acme calls 1
