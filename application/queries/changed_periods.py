@@ -113,7 +113,7 @@ class ChangedPeriods:
                 (changed if is_changed else unchanged).append(closing)
             if are_current_rules(self._meter, counted, rules, revision):
                 continue
-            if self._is_partial or self._meter.as_of is None:
+            if self._is_partial or self._meter.as_of is None or self._meter.whole_windows(counted) != counted:
                 changed += unchanged
                 continue
             quantities = self._current_quantities(counted) if quantities is None else quantities
@@ -134,7 +134,7 @@ class ChangedPeriods:
         return {names[customer_id]: position for customer_id, position in changes.items()}
 
     def _current_quantities(self, counted: Bounds) -> Mapping[str, Decimal]:
-        """Return the quantity of each customer with usage in a range, under the current rules."""
+        """Return the quantity of each customer with usage in a range of whole windows, under the current rules."""
         quantities: defaultdict[str, Decimal] = defaultdict(lambda: ZERO)
         for start, end, effective in self._meter.quantity_ranges(counted):
             query = self._meter.query((start, end))

@@ -248,10 +248,8 @@ def _quantity_under_current_rules(views: RangeViews, period: ClosedPeriod, as_of
     if views.are_current_rules(period):
         return None
     quantity = ZERO
-    for (start, end, effective), view in views.under_current_rules(period):
-        totals = view.totals(view.customer_id(period.customer) or 0, (start, end), as_of)
-        merged = Totals.merge_all(list(totals.values()))
-        quantity = EXACT_CONTEXT.add(quantity, effective.rules.quantity(merged))
+    for usage in views.under_current_rules(period):
+        quantity = EXACT_CONTEXT.add(quantity, usage.rules.quantity(usage.totals(period.customer, as_of)))
     return quantity
 
 

@@ -1,12 +1,33 @@
 """Views of a meter for closed periods, shared by the customers of one range."""
 
+from typing import NamedTuple
+
 from ...domain.closed_period import ClosedPeriod
 from ...domain.rules import Rules
-from ...domain.rules_schedule import RulesInRange, RulesSchedule
+from ...domain.rules_schedule import RulesSchedule
 from ...domain.timestamps import to_microseconds
+from ...domain.totals import Totals
+from ...projections.models import AsOf
 from ...projections.usage_view import UsageView
 from .dimension_query import DimensionArguments
 from .meter_query import Bounds, OpenMeter
+
+
+class CurrentUsage(NamedTuple):
+    """The usage of a range under the current rules. The range may begin or end in the midst of a window of these."""
+
+    rules: Rules
+    bounds: Bounds
+    view: UsageView
+    has_whole_windows: bool
+
+    def totals(self, customer: str, as_of: AsOf | None) -> Totals:
+        """Return the totals of a customer."""
+        customer_id = self.view.customer_id(customer) or 0
+        if self.has_whole_windows:
+            return Totals.merge_all(list(self.view.totals(customer_id, self.bounds, as_of).values()))
+        verdicts = self.view.verdicts(customer_id, *self.bounds, as_of)
+        return Totals.with_unique_values([verdict.record for verdict in verdicts if verdict.is_counted])
 
 
 class RangeViews:
@@ -22,7 +43,7 @@ class RangeViews:
         self._bounds: Bounds | None = None
         self._at_closing: dict[int, UsageView] = {}
         self._is_current: dict[int, bool] = {}
-        self._current: dict[int, list[tuple[RulesInRange, UsageView]]] = {}
+        self._current: dict[int, list[CurrentUsage]] = {}
 
     def at_closing(self, period: ClosedPeriod) -> UsageView:
         """Return the usage of the period's range under the rules over time that it was closed under."""
@@ -43,15 +64,23 @@ class RangeViews:
             self._is_current[period.revision] = is_current
         return is_current
 
-    def under_current_rules(self, period: ClosedPeriod) -> list[tuple[RulesInRange, UsageView]]:
-        """Return the usage of each part of the period's range that has a single quantity under the current rules."""
+    def under_current_rules(self, period: ClosedPeriod) -> list["CurrentUsage"]:
+        """Return the usage of each part of the period's range that has a single quantity under the current rules.
+
+        The range is exactly that of the closing, whatever windows these rules have: other usage is in other periods.
+        """
         bounds = self._select_range(period)
         parts = self._current.get(period.revision)
         if parts is None:
-            keys, schedule = self._meter.views.all_dimension_keys, self._meter.schedule
+            keys, meter = self._meter.views.all_dimension_keys, self._meter
             parts = self._current[period.revision] = [
-                (part, self._meter.views.view(schedule, part.start, part.end, self._dimensions, keys))
-                for part in self._meter.quantity_ranges(bounds)
+                CurrentUsage(
+                    part.effective.rules,
+                    (part.start, part.end),
+                    meter.views.exact_view(meter.schedule, part.start, part.end, self._dimensions, keys),
+                    meter.whole_windows((part.start, part.end)) == (part.start, part.end),
+                )
+                for part in meter.schedule.exact_quantity_ranges(*bounds)
             ]
         return parts
 

@@ -70,11 +70,14 @@ class ViewFactory:
         dimensions: DimensionArguments = NO_DIMENSIONS,
         other_keys: Collection[str] = (),
     ) -> UsageView:
-        """Return the usage that occurred in [start, end), also in a part of a window: that of a closed period."""
+        """Return the usage that occurred in [start, end), also in a part of a window: that of a closed period.
+
+        The arguments are those of `view`.
+        """
         return self._view(list(schedule.between(start, end)) or [_empty(schedule, start)], dimensions, other_keys)
 
     def _view(
-        self, in_range: Sequence[RulesInRange], dimensions: DimensionArguments, other_keys: Collection[str] = ()
+        self, in_range: Sequence[RulesInRange], dimensions: DimensionArguments, other_keys: Collection[str]
     ) -> UsageView:
         keys = (*(key for _, _, effective in in_range for key in effective.rules.all_dimension_keys), *other_keys)
         parts: list[ViewPart] = []

@@ -64,7 +64,7 @@ def check(reference: ReferenceLedger, closed_record: ClosedRecord, adjustment: A
     expected = expected_total(reference.events, *query, whole_windows=False)
     by_rules = Fraction(0)
     if reference.rules != closed_record.rules:
-        by_rules = expected_total(reference.events, reference.rules, *query[1:], whole_windows=True) - expected
+        by_rules = expected_total(reference.events, reference.rules, *query[1:], whole_windows=False) - expected
     if adjustment is None:
         assert (touched, by_rules) == ({}, 0)
         return

@@ -1,7 +1,7 @@
 """In any history, usage is in exactly one of a closing, an adjustment and the status of the period."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, time, timedelta
 from fractions import Fraction
 from itertools import pairwise
 
@@ -32,8 +32,10 @@ RUN_TILES = [*(tiles[1] for tiles in list(TILES.values())[:2]), TILES["UTC"][0],
 """Days of two time zones, which overlap, and a range that overlaps them all."""
 CHANGES: list[Mapping[str, str | bool | None]] = [
     {"has_filter": False}, {"has_filter": True}, {"customer_key": "customer"}, {"customer_key": "org"},
-    {"value_key": "value"}, {"value_key": "units"},
+    {"value_key": "value"}, {"value_key": "units"}, {"window": None}, {"window": "hour"}, {"window": "day"},
 ]  # fmt: skip
+WHOLE_DAYS = datetime.combine(TIME_RANGE[0], time(), UTC), datetime.combine(TIME_RANGE[1], time(), UTC) + timedelta(1)
+"""The days of UTC with usage: the range has whole windows, whatever they are."""
 CHANGE_TIMES = [EARLIEST, *(day[0] for day in TILES["UTC"][1:])]
 
 
@@ -183,7 +185,7 @@ def test_closings_adjustments_and_unbilled_usage_add_up_to_the_usage(rules: Rule
     with open_reference(rules) as reference:
         run_steps(reference, history)
         periods = reference.metering.periods
-        (status,) = periods.status(*TIME_RANGE).meters
+        (status,) = periods.status(*WHOLE_DAYS).meters
         adjustments = periods.adjustments("calls")
         for customer in NAMES:
             invoiced = sum(Fraction(period.invoiced.quantity) for period in periods.list("calls", customer))
@@ -191,7 +193,7 @@ def test_closings_adjustments_and_unbilled_usage_add_up_to_the_usage(rules: Rule
             owed = sum(Fraction(found.difference) for found in of_customer)
             by_rules = sum(Fraction(found.rules_difference) for found in of_customer)
             unbilled = sum(Fraction(usage.value) for usage in status.unbilled if usage.customer == customer)
-            total = reference.expected_total(customer, TIME_RANGE)
+            total = reference.expected_total(customer, WHOLE_DAYS)
             assert invoiced + owed + by_rules + unbilled == total
             assert of_customer == periods.adjustments("calls", customer)
         for adjustment in periods.adjustments("calls", settled=True):

@@ -118,7 +118,7 @@ def test_a_run_continues_after_closings_under_other_windows(ledger: Ledger) -> N
         NOVEMBER[0],
     }
     assert ledger.metering.periods.status(*NOVEMBER).is_complete
-    assert [adjustment.difference for adjustment in ledger.metering.periods.adjustments("calls")] == [0, 0]
+    assert ledger.metering.periods.adjustments("calls") == []
     assert ledger.metering.verify().is_equal
 
 

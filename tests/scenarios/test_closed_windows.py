@@ -82,7 +82,10 @@ def test_a_period_without_the_start_of_a_window_is_empty(ledger: Ledger) -> None
 
 
 def test_a_closing_begins_where_the_previous_one_ended_under_other_rules(ledger: Ledger) -> None:
-    """Usage is billed once, whether the windows of the rules become shorter or longer for all usage."""
+    """Usage is billed once, whether the windows of the rules become shorter or longer for all usage.
+
+    So is it in the rules differences: closings and these add up to the total under the rules in force.
+    """
     ledger.given("""
         meter  calls  sum per day
         10T11:00  acme calls 1
@@ -101,7 +104,8 @@ def test_a_closing_begins_where_the_previous_one_ended_under_other_rules(ledger:
     assert ranges == [
         (moment("10"), moment("11")), (moment("11"), moment("11T12:00")), (moment("11T12:00"), moment("13")),
     ]  # fmt: skip
-    assert ledger.adjustments("calls") == ["acme 10: +0, by the rules in force +12"]
+    assert ledger.adjustments("calls") == ["acme 10: +0, by the rules in force -4"]
+    ledger.then(total="acme calls 18", between="10 13")
     assert ledger.metering.verify().is_equal
 
 

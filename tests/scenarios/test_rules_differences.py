@@ -2,7 +2,7 @@
 
 import pytest
 
-from ..notation import Ledger
+from ..notation import Ledger, moment
 
 
 @pytest.mark.parametrize("others", [0, 20], ids=["one closing", "many closings"])
@@ -61,3 +61,26 @@ def test_usage_that_a_rule_change_moves_to_another_customer_is_a_rules_differenc
     (period,) = ledger.metering.periods.list("calls")
     (status,) = ledger.metering.periods.status(period.start, period.end).meters
     assert [(usage.customer, usage.value) for usage in status.unbilled] == [("bolt", 10)]
+
+
+@pytest.mark.parametrize("others", [0, 20], ids=["one closing", "many closings"])
+def test_the_rules_difference_is_that_of_the_range_of_the_closing(ledger: Ledger, others: int) -> None:
+    """Windows that it begins or ends in are cut: the rest of their usage belongs to the periods before and after."""
+    ledger.given("""
+        meter  calls  sum
+        09T11:00  acme calls 1
+        09T13:00  acme calls 2
+        10:00     acme calls 4
+        11:00     acme calls 8
+        11T11:00  acme calls 16
+        11T13:00  acme calls 32
+    """)
+    ledger.given("".join(f"10:00  other{number} calls 3\n" for number in range(others)))
+    ledger.given("close acme calls 09T12:00 11T12:00  at=12T14:00")
+    ledger.given("".join(f"close other{number} calls 09T12:00 11T12:00\n" for number in range(others)))
+    ledger.given("change calls  sum per day")
+    assert ledger.closed_periods("calls")[0] == "acme 09: 30"
+    assert ledger.adjustments("calls") == ["acme 09: +0, by the rules in force -20"]
+    (status,) = ledger.metering.periods.status(moment("09"), moment("12")).meters
+    assert [usage.value for usage in status.unbilled if usage.customer == "acme"] == [32]
+    ledger.then(total="acme calls 42", between="09 12")
