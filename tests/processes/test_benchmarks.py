@@ -61,7 +61,7 @@ def test_every_benchmark_measures_something(long_form: list[dict[str, Any]]) -> 
         ("formulas", 14),
         ("groups", 1),
         ("explain", 4),
-        ("import", 1),
+        ("import", 2),
         ("growth", 4),
         ("server", 2),
     ]

@@ -18,7 +18,7 @@ from tallybook.application import Metering
 from tallybook.application.queries import meter_query
 from tallybook.application.storage.ports import EventRow
 from tallybook.application.storage.sqlite import event_recorder
-from tallybook.domain import schedule
+from tallybook.domain import rules_schedule
 from tallybook.domain.timestamps import to_microseconds
 from tallybook.domain.totals import Totals
 from tallybook.projections import high_water_marks
@@ -133,7 +133,7 @@ def test_totals_as_of_any_point_equal_the_reference_model(
         with metering._read_models.read_session() as reader:  # pyright: ignore[reportPrivateUsage]
             for meter in meters_of(history):
                 (folded,) = reader.meters()[meter.name].folded
-                part = ViewPart(*schedule.ALL_TIME, ProjectedUsage(reader, folded))
+                part = ViewPart(*rules_schedule.ALL_TIME, ProjectedUsage(reader, folded))
                 view = UsageView([part], reader.customer_names)
                 for _, known in points_in(entries, shares):
                     as_of = AsOf(entries[0].position - 1 + len(known))

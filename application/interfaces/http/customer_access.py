@@ -1,7 +1,7 @@
 """What an access key that is limited to some customers may do, for all operations in one place.
 
-Such a key may only read, and only the operations named here. Every other operation refuses it. A derived meter that
-finds the customer under another payload key than its source is as missing as one that doesn't exist.
+Such a key may only read, and only the operations named here. Every other operation refuses it. A meter that
+finds the customer under another payload key than before, or than its source, is as missing as one that doesn't exist.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from typing import Any
 from ....domain.errors import InvalidIdentifier, InvalidParameter, MeterEventNotFound
 from .errors import ApiError, missing_object
 from .ledgers import RequestContext
-from .meter_visibility import require_visible_meter
+from .meter_visibility import is_visible_meter, require_visible_meter
 from .object_ids import METER_EVENT_PREFIX, decode_id
 from .operations import Operation
 from .pagination import cursor_not_found
@@ -57,10 +57,10 @@ def run_operation(operation: Operation, context: RequestContext[Any]) -> Any:
         _require_own_customer(context)
         _require_own_cursor(context)
     result = operation.run(context)
-    customers = _customers_in(result, rule)
-    if not all(map(context.may_read, customers)):
-        if rule is CustomerRule.BY_OBJECT:
-            raise missing_object("meter event", context.path_parameters["id"])
+    may_read = all(map(context.may_read, _customers_in(result, rule)))
+    if rule is CustomerRule.BY_OBJECT and not (may_read and is_visible_meter(context, result.event_name)):
+        raise missing_object("meter event", context.path_parameters["id"])
+    if not may_read:
         raise ApiError(500, "The response has data of other customers.", error_type="api_error")
     return result
 

@@ -26,14 +26,16 @@ def require_visible_meter(operation: Operation, context: RequestContext[Any]) ->
             raise missing_object("meter", meter_id)
         return
     event_name = getattr(context.params, "event_name", None)
-    if event_name is None:
-        return
-    try:
-        is_visible = not _has_other_customers(context.ledger, context.ledger.metering.meters.get(event_name))
-    except MeterNotFound:
-        is_visible = False
-    if not is_visible:
+    if event_name is not None and not is_visible_meter(context, event_name):
         raise meter_not_found(event_name, ())
+
+
+def is_visible_meter(context: RequestContext[Any], event_name: str) -> bool:
+    """Return whether there is a meter of this name that the key, which is limited to customers, may read."""
+    try:
+        return not _has_other_customers(context.ledger, context.ledger.metering.meters.get(event_name))
+    except MeterNotFound:
+        return False
 
 
 def require_visible_rules(context: RequestContext[Any], names: Sequence[str] | None) -> None:

@@ -123,6 +123,10 @@ def test_a_meter_whose_customers_had_another_key_is_missing(
     for url, params, status in ((path, RANGE, 404), ("/v1/billing/meter_events", events, 400)):
         for as_of in (None, ledger.position() - 2):
             assert limited_api.error("GET", url, "limited", **params, as_of_position=as_of)[0] == status
+    event = encode_id(METER_EVENT_PREFIX, "s1")
+    for as_of in (None, ledger.position() - 2):
+        path = f"/v1/billing/meter_events/{event}"
+        assert limited_api.error("GET", path, "limited", as_of_position=as_of)[0] == 404
     meters = limited_api.send("GET", "/v1/billing/meters", "limited").json()["data"]
     assert [meter["event_name"] for meter in meters] == ["calls"]
 
