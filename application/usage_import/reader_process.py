@@ -9,7 +9,7 @@ import pickle
 import select
 import signal
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from subprocess import Popen, TimeoutExpired
 
@@ -50,6 +50,8 @@ _MAX_MESSAGE_BYTES = 256 << 20
 _PART_BYTES = 1 << 20
 _EXIT_SECONDS = 5
 _SIGNALS = {number.value: number.name for number in signal.Signals}
+_SIGNALS_OF_OTHERS = {"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"}
+"""What others end a process by, such as the system if it has no more memory: the file isn't known to be the cause."""
 _HINTS = {FileFormat.XLSX: "Save its sheet as CSV", FileFormat.PARQUET: "Write it with smaller row groups, or as CSV"}
 
 
@@ -61,7 +63,8 @@ def can_read_in_process() -> bool:
 class ReaderProcess:
     """Reads a file as `FileReader` does, in another process. It raises the same errors.
 
-    It also raises InvalidImportFile if the limits are exceeded, or if the process is ended by a signal.
+    It also raises InvalidImportFile if the limits are exceeded, or if the process fails or crashes, and
+    UsageSourceUnavailable if others have ended it.
     """
 
     dialect: FileDialect
@@ -198,22 +201,27 @@ class ReaderProcess:
             content += part
         return content
 
-    def _lost(self) -> InvalidRequest:
+    def _lost(self) -> InvalidRequest | UsageSourceUnavailable:
         """Return the error of a process that has ended without an answer."""
         process = self._process
         assert process is not None
-        with suppress(TimeoutExpired):  # it has closed its standard output, and may go on
-            process.wait(_EXIT_SECONDS)
-        status = kill(process)
+        try:
+            status = process.wait(_EXIT_SECONDS)
+        except TimeoutExpired:  # it has closed its standard output, and goes on
+            status = 0
+        kill(process)
+        path, end = self._source.path, _SIGNALS.get(-status, f"exit status {status}")
+        if end in _SIGNALS_OF_OTHERS:
+            message = f"{path}: the process that reads it was ended from outside ({end}). Try it again."
+            return UsageSourceUnavailable(message, field="file", value=str(path))
         hint = _HINTS.get(self._options.file_format or FileFormat.CSV, "Divide it")
         if status == OUT_OF_MEMORY:
             problem = f"it takes over {self._limits.max_memory_bytes >> 20} MB of memory to read. {hint}"
         elif status == -signal.SIGXCPU:
             problem = f"it takes over {self._cpu_seconds} seconds of processor time to read. {hint}"
         else:
-            end = _SIGNALS.get(-status, f"exit status {status}")
             problem = f"the process that reads it has ended ({end}): the file is corrupted, or too large. {hint}"
-        return invalid_file(self._source.path, problem)
+        return invalid_file(path, problem)
 
     def _invalid_message(self) -> InvalidRequest:
         return invalid_file(self._source.path, "the process that reads it sent an invalid message")

@@ -44,6 +44,7 @@ LIBRARIES = {
     "loops": "while True: pass",
     "dies": "__import__('os').kill(__import__('os').getpid(), 11)",
     "exits": "__import__('os')._exit(7)",
+    "killed": "__import__('os').kill(__import__('os').getpid(), 9)",
     "fails": "raise SystemError('broken')",
     "writes": """import os
     for file in range(3, 40):
@@ -118,6 +119,16 @@ def test_a_library_that_goes_wild_rejects_the_file(
         pass
     assert (raised.value.code, raised.value.field) == ("invalid_import_file", "file")
     assert raised.value.message.startswith(f"{spreadsheet}: {MESSAGES[name]}")
+
+
+def test_a_process_that_others_kill_says_nothing_about_the_file(
+    spreadsheet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system kills the largest process if it has no more memory. The file is read again."""
+    install_library(spreadsheet.parent, "killed", monkeypatch)
+    message = r"ended from outside \(SIGKILL\)\. Try it again"
+    with nothing_remains(), pytest.raises(UsageSourceUnavailable, match=message), open_usage_file(spreadsheet):
+        pass
 
 
 def test_reading_can_be_cancelled_at_any_moment(spreadsheet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
