@@ -106,6 +106,20 @@ def test_a_request_that_failed_internally_may_be_repeated(store: Callable[[], Me
 
 
 @every_store
+def test_an_attempt_that_lost_has_the_response_of_the_other(store: Callable[[], Metering]) -> None:
+    """Another process has made the change meanwhile, so that the first attempt finds nothing to change."""
+    key_values = store().key_value_store()
+    responses, of_other_process = IdempotencyStore(key_values), IdempotencyStore(key_values)
+
+    def lose(_: bool) -> ApiResponse:
+        assert of_other_process.run_once(KEY, "req_2", 0, lambda _: RESPONSE) == RESPONSE
+        raise ApiError(409, "it is closed")
+
+    assert responses.run_once(KEY, "req_1", 0, lose).body == RESPONSE.body
+    assert responses.run_once(KEY, "req_3", 0, _is_retry_response).body == RESPONSE.body
+
+
+@every_store
 def test_a_concurrent_request_with_the_same_key_gets_retry_after(store: Callable[[], Metering]) -> None:
     """409 while the first is running, then its response."""
     responses = IdempotencyStore(store().key_value_store())

@@ -122,6 +122,9 @@ class IdempotencyStore:
             except ApiError as api_error:
                 # After a server error the change may exist, and after a retry the first attempt may still be running.
                 if not (api_error.is_server_error or is_retry):
+                    finished = self.find_responses([key]).get(key)
+                    if isinstance(finished, ApiResponse):  # another process has made the change meanwhile
+                        return finished
                     self._key_values.apply(delete=[(RESPONSE_KIND, key.storage_key)])
                 raise
             self._key_values.apply(upsert=[self.entry(key, response, request_id, at)])
