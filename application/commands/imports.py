@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from datetime import datetime
 from functools import partial
-from itertools import repeat
 from typing import Any, Protocol
 
 from ...domain.aggregate import Aggregate
@@ -61,10 +60,9 @@ class ImportRecorder:
 
     def record_many(self, meter_events: Iterable[object], *, attach: AttachToReceipts | None = None) -> Receipts:
         """Record a batch, as `Metering.record_many` does. The ledger stores how many of its meter events are new."""
-        # The events need no author of their own: the import has it.
-        receipts = self._usage.record_many(
-            meter_events, attach=attach, last_events=self._last_events, authors=repeat(None)
-        )
+        meter_events = list(meter_events)
+        authors = [None] * len(meter_events)  # they need none of their own: the import has it
+        receipts = self._usage.record_many(meter_events, attach=attach, last_events=self._last_events, authors=authors)
         if receipts.accepted:
             self._run = self._next_run
         return receipts

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from itertools import repeat
 from typing import cast
 
 import msgspec
@@ -72,7 +71,7 @@ class UsageCommands:
         attach: AttachToReceipts | None = None,
         last_events: LastEvents | None = None,
         submitted_at: Sequence[datetime] | None = None,
-        authors: Iterable[Author | None] | None = None,
+        authors: Sequence[Author | None] | None = None,
     ) -> Receipts:
         """Record meter events in one transaction and return a receipt for each. See `Metering.record_many`.
 
@@ -97,7 +96,7 @@ class UsageCommands:
         meter_events: Iterable[object],
         *,
         attach: AttachToReceipts | None = None,
-        authors: Iterable[Author | None] | None = None,
+        authors: Sequence[Author | None] | None = None,
     ) -> Receipts:
         """Record meter events as `record_many` does, without reading an archive, which may take long.
 
@@ -115,21 +114,27 @@ class UsageCommands:
         attach: AttachToReceipts | None,
         last_events: LastEvents | None,
         submitted_at: Sequence[datetime] | None,
-        authors: Iterable[Author | None] | None,
+        authors: Sequence[Author | None] | None,
         *,
         reads_archive: bool,
     ) -> Receipts:
         raw_events = list(_require_iterable(meter_events))
+        event_authors = [current_author()] * len(raw_events) if authors is None else list(authors)
+        if len(event_authors) != len(raw_events):
+            raise InvalidParameter(
+                f"'authors' must have the author of each of the {len(raw_events):,} meter events, and has "
+                f"{len(event_authors):,}.",
+                field="authors",
+            )
         policy = self.policy if submitted_at is None else self.policy.model_copy(update=_ANY_AGE)
-        submission_times = repeat(None) if submitted_at is None else submitted_at
-        event_authors = repeat(current_author()) if authors is None else authors
+        submission_times = [None] * len(raw_events) if submitted_at is None else submitted_at
         while True:
             now = self._now()
             acceptors = MeterAcceptors(self._meters, policy, self._combinations, now)
             try:
                 decisions = [
                     _decide(raw_event, acceptors, at, author)
-                    for raw_event, at, author in zip(raw_events, submission_times, event_authors, strict=False)
+                    for raw_event, at, author in zip(raw_events, submission_times, event_authors, strict=True)
                 ]
                 return self._store(decisions, acceptors.meters, now, attach, last_events, reads_archive=reads_archive)
             except ConcurrentStreamUpdate:

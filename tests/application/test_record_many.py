@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from tallybook import InvalidRequest, MeterEventInput, MeterEventsRejected, Metering, Outcome, Receipt, TallybookError
+from tallybook import (
+    InvalidParameter,
+    InvalidRequest,
+    MeterEventInput,
+    MeterEventsRejected,
+    Metering,
+    Outcome,
+    Receipt,
+    TallybookError,
+)
 
 
 @pytest.fixture
@@ -123,3 +132,12 @@ def test_receipts_and_totals_are_json_objects_in_fastapi(tokens: Metering) -> No
     response = TestClient(app).post("/usage").json()
     assert (response["identifier"], response["outcome"]) == ("a", "rejected")
     assert (response["error"]["code"], response["error"]["field"]) == ("payload_invalid_value", "tokens")
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_each_event_has_an_author_if_authors_are_given(tokens: Metering, count: int) -> None:
+    """Nothing is recorded for fewer or more: events without one would be dropped."""
+    with pytest.raises(InvalidParameter, match=f"each of the 2 meter events, and has {count}") as raised:
+        tokens.record_many([meter_event("a", 1), meter_event("b", 2)], authors=[None] * count)
+    assert raised.value.field == "authors"
+    assert tokens.events("tokens") == []
