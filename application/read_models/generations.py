@@ -1,7 +1,7 @@
 """Generations of the read models: build them while another one is live, bring them up to date, make them live."""
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import cast
 
@@ -29,8 +29,9 @@ RuleChanges = Mapping[str, Mapping[str, object]]
 """By event name, some fields of the rules and their new values."""
 
 RULES_SWITCH_TIMEOUT_SECONDS = 600
-MAX_RETIRED = 3
-"""How many retired generations stay: each takes as much space as the live one."""
+MAX_RETIRED, MAX_CANDIDATES = 3, 10
+"""How many retired generations stay, and how many that were never live: each takes as much space as the live one."""
+_CANDIDATES = frozenset({GenerationState.BUILDING, GenerationState.READY})
 _REUSABLE_STATES = frozenset({GenerationState.BUILDING, GenerationState.READY, GenerationState.RETIRED})
 
 _log = logging.getLogger("tallybook")
@@ -48,10 +49,14 @@ def rules_after_change(meter: Meter, changes: object, effective_from: datetime |
 class Generations:
     """Builds generations. One process at a time works on them; the live one answers queries meanwhile."""
 
-    def __init__(self, ledger: Ledger, views: GenerationStore, *, max_retired: int = MAX_RETIRED) -> None:
+    def __init__(
+        self, ledger: Ledger, views: GenerationStore, *, max_retired: int = MAX_RETIRED,
+        max_candidates: int = MAX_CANDIDATES,
+    ) -> None:  # fmt: skip
         self.ledger = ledger
         self.views = views
         self._max_retired = max_retired
+        self._max_candidates = max_candidates
 
     def list(self) -> list[Generation]:
         """Return all generations in the order of their creation."""
@@ -122,17 +127,20 @@ class Generations:
 
         Retired ones are dropped, except that one and the newest others: `max_retired` in all.
         """
-        retired = [
-            other.number
-            for other in self.list()
-            if other.state is GenerationState.RETIRED and other.number != generation.number
-        ]
+        retired = [number for number in self._numbers({GenerationState.RETIRED}) if number != generation.number]
         self.views.make_live(generation.number, self._revisions())
-        for number in retired[: -(self._max_retired - 1) or None]:
+        self._drop_oldest(retired, self._max_retired - 1)
+
+    def _numbers(self, states: Collection[GenerationState]) -> Sequence[int]:
+        return [generation.number for generation in self.list() if generation.state in states]
+
+    def _drop_oldest(self, numbers: Sequence[int], max_count: int) -> None:
+        """Drop the first ones of some generations, so that at most this many are left."""
+        for number in numbers[: max(len(numbers) - max_count, 0)]:
             try:
                 self.views.drop(number)
-            except LedgerUnavailable as error:  # such as a query that has used it since it was live
-                _log.warning("The retired generation %s is dropped after the next promotion: %s", number, error)
+            except LedgerUnavailable as error:  # such as a query that uses it
+                _log.warning("Generation %s isn't dropped until the next one is built or promoted: %s", number, error)
 
     def drop(self, generation: int) -> None:
         """Delete a generation. Raises GenerationInUse if it is live."""
@@ -219,6 +227,8 @@ class Generations:
             rules, _ = self._rules_of(generation, meters)
             if generation.state in reusable_states and rules == target_rules:
                 reusable = generation
+        if reusable is None:
+            self._drop_oldest(self._numbers(_CANDIDATES), self._max_candidates - 1)
         generation = reusable or self.views.create(target_rules)
         self.catch_up(generation, progress, page_size=page_size)
         self.views.mark_ready(generation.number, self._revisions())

@@ -1,10 +1,10 @@
-"""The contract of retired generations: the last ones stay, so that a change of rules can be undone at once."""
+"""The contract of generations that are no longer needed: the last ones stay, and older ones are dropped."""
 
 from collections.abc import Iterator
 
 import pytest
 from tallybook.application import LedgerUnavailable, Metering
-from tallybook.application.read_models.generations import MAX_RETIRED
+from tallybook.application.read_models.generations import MAX_CANDIDATES, MAX_RETIRED
 
 from .stores import NOW, Store
 
@@ -62,3 +62,15 @@ def test_a_generation_that_is_in_use_is_dropped_after_the_next_promotion(
     assert len(retired(metering)) == MAX_RETIRED + 1
     multiply(metering, 101)
     assert len(retired(metering)) == MAX_RETIRED
+
+
+def test_the_last_candidates_stay(metering: Metering) -> None:
+    """Each preview builds one. The oldest is dropped for another one, and its rules can be previewed again."""
+    for factor in range(2, MAX_CANDIDATES + 4):
+        metering.generations.build_candidate("tokens", {"multiplier": str(factor)})
+    stored = [generation.number for generation in metering.generations.list()]
+    assert len(stored) == 1 + MAX_CANDIDATES
+    assert stored[0] == 1  # the live one
+    again = metering.generations.build_candidate("tokens", {"multiplier": "2"})
+    assert again.number > max(stored)
+    assert metering.total("tokens", "acme", *ALL_TIME).value == 2
