@@ -83,9 +83,10 @@ def _has_other_customers(ledger: ServedLedger, meter: MeterView) -> bool:
 
     A customer of it may have the name of another one, whose events are in its older results or in the source.
     """
-    if meter.source is None:
-        return meter.revision > 1 and _differ(ledger, meter.event_name)
-    return _differ(ledger, meter.event_name, meter.source)
+    if meter.source is not None:
+        return _differ(ledger, meter.event_name, meter.source)
+    present = ledger.metering.imports.ledger.meter(meter.event_name)  # `meter` may be as of an earlier time
+    return present.revision > 1 and _differ(ledger, meter.event_name)
 
 
 def _differ(ledger: ServedLedger, *names: str) -> bool:

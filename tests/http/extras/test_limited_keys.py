@@ -127,8 +127,9 @@ def test_a_meter_whose_customers_had_another_key_is_missing(
     for as_of in (None, ledger.position() - 2):
         path = f"/v1/billing/meter_events/{event}"
         assert limited_api.error("GET", path, "limited", as_of_position=as_of)[0] == 404
-    meters = limited_api.send("GET", "/v1/billing/meters", "limited").json()["data"]
-    assert [meter["event_name"] for meter in meters] == ["calls"]
+    for as_of in (None, ledger.position() - 2):
+        meters = limited_api.send("GET", "/v1/billing/meters", "limited", as_of_position=as_of).json()["data"]
+        assert [meter["event_name"] for meter in meters] == ["calls"]
 
 
 def _expected_error(operation: Operation) -> tuple[int, str]:
