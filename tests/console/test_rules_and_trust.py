@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx2
@@ -146,6 +147,20 @@ def test_rules_that_are_not_valid_are_shown_again_with_the_error(client: httpx2.
     assert "at the start of a UTC day only" in again.text
     with Metering.open(f"sqlite:///{folder / 'usage.db'}") as metering:
         assert all(task.status != "failed" for task in metering.tasks.list())
+
+
+def test_a_rule_that_changes_later_is_applied_with_all_others(client: httpx2.Client, folder: Path) -> None:
+    """A change of another rule is rejected unless the form says that all of its rules apply."""
+    with Metering.open(f"sqlite:///{folder / 'usage.db'}") as metering:
+        later = datetime(2100, 1, 1, tzinfo=UTC)
+        metering.rules.change("storage", {"multiplier": "2"}, reason="announced", effective_from=later)
+    form = fields(client.get("/console/rules?meter=storage").text, "/rules/preview")
+    entered = {**form, "formula": "max", "event_time_window": "day", "rounding": "up:1"}
+    rejected = client.post("/console/rules/preview", data=entered)
+    assert rejected.status_code == 400
+    assert "changes for usage from 2100-01-01T00:00:00Z on" in rejected.text
+    preview = client.post("/console/rules/preview", data={**entered, "all_rules": "1"}).url
+    page_with(client, str(preview), "Whose totals the change would change")
 
 
 def test_a_page_about_one_customer_is_logged(client: httpx2.Client, folder: Path) -> None:

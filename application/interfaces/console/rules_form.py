@@ -34,9 +34,13 @@ def entered_values(meter: MeterView, params: Parameters) -> dict[str, str]:
 
 
 def changed_rules(meter: MeterView, params: Parameters) -> dict[str, Any]:
-    """Return the rules that a form changes, as arguments of `rules.change`. Raises ApiError if it changes none."""
-    before = form_values(meter)
-    changed = {name: params.exact(name) for name, value in before.items() if params.exact(name) != value}
+    """Return the rules that a form changes, as arguments of `rules.change`; all of them if it says so.
+
+    A rule that changes later has to be among them. Raises ApiError if the form changes none.
+    """
+    before, entered = form_values(meter), {name: params.exact(name) for name in form_values(meter)}
+    has_all = params.is_set("all_rules")
+    changed = {name: text for name, text in entered.items() if has_all or text != before[name]}
     if not changed:
         raise invalid_parameter("rules", "The form has the present rules. Change at least one of them.")
     try:
