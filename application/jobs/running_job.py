@@ -32,8 +32,8 @@ def is_due(job: Job, state: JobState, now: int) -> bool:
     """Return whether a job has to run: at its time, at once if it is continuous, or if its last run was interrupted."""
     if state.has_unfinished_run or now >= state.next_run_at:
         return True
-    if job.interval is not None and state.next_run_at > now + _microseconds(job.interval):
-        return True  # a clock was ahead when the last run began
+    if state.next_run_at > now + _microseconds(job.interval or job.retry):
+        return True  # a clock was ahead when the last run began or ended
     return job.interval is not None and state.started_at is not None and state.error is None and (
         now >= state.started_at + _microseconds(job.interval)  # the interval was longer in the last run
     )  # fmt: skip

@@ -17,6 +17,7 @@ from tallybook.application import (
     Metering,
 )
 from tallybook.application.clock import utc_now
+from tallybook.application.jobs.running_job import is_due
 from tallybook.application.jobs.scheduler import Scheduler
 from tallybook.application.jobs.store import JobError, JobState, JobStore
 from tallybook.application.jobs.views import JobView
@@ -260,3 +261,10 @@ def test_an_invalid_job_is_rejected(make: Callable[[], Job], metering: Metering)
     for call in (metering.jobs.pause, metering.jobs.resume, metering.jobs.forget):
         with pytest.raises(JobNotFound):
             call("nothing")
+
+
+def test_a_continuous_job_is_due_after_a_clock_that_was_ahead() -> None:
+    """Its last run ended a day later, by that clock. After an error it waits as long as it says."""
+    job = Job("relay", None, lambda _: None)
+    for seconds, expected in ((86_400, True), (1, False)):
+        assert is_due(job, JobState(interval_seconds=None, next_run_at=seconds * 1_000_000), 0) == expected
