@@ -7,7 +7,7 @@ from .blocks import SHORT_BLOCK_BYTES, BucketKey, UsageBlock
 from .models import Bucket
 from .ports import ReadModelWriter
 
-MAX_WRITTEN_ROWS = 20_000
+MAX_WRITTEN_ROWS = 4_000
 """A bucket takes 1 kB of memory, and a block up to 2 kB more for its records: 40 MB, if half of the rows are blocks."""
 
 
