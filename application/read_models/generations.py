@@ -138,9 +138,10 @@ class Generations:
         """Drop the first ones of some generations, so that at most this many are left."""
         for number in numbers[: max(len(numbers) - max_count, 0)]:
             try:
-                self.views.drop(number)
-            except LedgerUnavailable as error:  # such as a query that uses it
+                self.views.drop(number, is_awaited=False)
+            except LedgerUnavailable as error:  # such as a query or a dump of the database that uses it, and others
                 _log.warning("Generation %s isn't dropped until the next one is built or promoted: %s", number, error)
+                break
 
     def drop(self, generation: int) -> None:
         """Delete a generation. Raises GenerationInUse if it is live."""

@@ -282,8 +282,11 @@ class GenerationStore(ResettableReadModelStore, Protocol):
         """
         ...
 
-    def drop(self, generation: int) -> None:
-        """Drop a generation that is not live."""
+    def drop(self, generation: int, *, is_awaited: bool = True) -> None:
+        """Drop a generation that is not live.
+
+        If it is not awaited, LedgerUnavailable is raised soon if the generation is in use.
+        """
         ...
 
     def generation_lock(self, activity: str, *, timeout_seconds: float = ...) -> AbstractContextManager[None]:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 from pydantic import SecretStr
-from tallybook.application import Metering, PostgresSettings, TallybookError
+from tallybook.application import LedgerUnavailable, Metering, PostgresSettings, TallybookError
 from tallybook.application.storage.postgres.read_models import PostgresReadModelStore
 from tallybook.application.storage.url import resolve_store
 from tallybook.domain.formulas import Formula
@@ -212,3 +212,19 @@ def test_a_missing_server_is_waited_for_once() -> None:
                 metering.total("tokens", "acme", START, END)
             assert exc_info.value.code == "ledger_unavailable"
             assert time.monotonic() - queried_at < 3
+
+
+def test_a_dump_of_the_database_does_not_delay_the_next_generation(postgres_store: PostgresSchema) -> None:
+    """A generation that could be dropped stays while its tables are locked, and no lock is waited for."""
+    with open_ledger(postgres_store) as metering, closing(open_read_models(postgres_store)) as views:
+        record_history(metering, 5)
+        unused = metering.generations.build_candidate("tokens", {"multiplier": "2"}).number
+        lock = f"BEGIN; LOCK TABLE {postgres_store.schema}_read_models.usage_{unused} IN ACCESS SHARE MODE"
+        with views.datastore.dedicated_connection() as dump:
+            dump.execute(lock.encode())
+            started_at = time.monotonic()
+            with pytest.raises(LedgerUnavailable, match="lock timeout"):
+                views.drop(unused, is_awaited=False)
+            assert time.monotonic() - started_at < 10
+        views.drop(unused, is_awaited=False)
+        assert unused not in [generation.number for generation in metering.generations.list()]

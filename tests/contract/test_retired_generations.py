@@ -51,7 +51,7 @@ def test_a_generation_that_is_in_use_is_dropped_after_the_next_promotion(
 ) -> None:
     """The rules are changed all the same."""
 
-    def drop(_number: int) -> None:
+    def drop(_number: int, **_: object) -> None:
         raise LedgerUnavailable("A query uses it.")
 
     for factor in range(2, MAX_RETIRED + 2):

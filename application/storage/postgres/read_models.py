@@ -28,6 +28,7 @@ from .statements import PostgresReadModels
 
 Result = TypeVar("Result")
 _MAX_ATTEMPTS = 10
+_SHORT_LOCK_TIMEOUT_MS = 200
 
 
 class PostgresReadModelStore:
@@ -154,9 +155,15 @@ class PostgresReadModelStore:
         """
         self._change(lambda generations: generations.make_live(generation, revisions))
 
-    def drop(self, generation: int) -> None:
-        """Drop a generation that is not live."""
-        self._change(lambda generations: generations.drop(generation))
+    def drop(self, generation: int, *, is_awaited: bool = True) -> None:
+        """Drop a generation that is not live. If it is not awaited, its tables are locked for a moment only."""
+
+        def drop(generations: PostgresGenerations) -> None:
+            if not is_awaited:
+                generations.connection.execute(f"SET LOCAL lock_timeout = {_SHORT_LOCK_TIMEOUT_MS}".encode())
+            generations.drop(generation)
+
+        self._change(drop)
 
     @contextmanager
     def generation_lock(

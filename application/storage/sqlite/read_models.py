@@ -121,7 +121,7 @@ class SQLiteReadModelStore:
         with self.transaction(commit=True) as generations:
             generations.make_live(generation, revisions)
 
-    def drop(self, generation: int) -> None:
+    def drop(self, generation: int, *, is_awaited: bool = True) -> None:  # noqa: ARG002 - readers don't hold it up
         """Drop a generation that is not live."""
         with self.transaction(commit=True) as generations:
             generations.drop(generation)
