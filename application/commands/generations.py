@@ -58,6 +58,7 @@ class GenerationCommands:
         """Build a generation that counts a meter under other rules, to compare it before it is promoted.
 
         `rules` and `effective_from` are those of `rules.change`. An existing generation under these rules is returned.
+        Of generations that were never live, the newest ten stay.
 
         Raises RebuildInProgress, IncompatibleRules, and InvalidParameter if the meter has these rules already.
         """
