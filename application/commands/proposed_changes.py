@@ -15,8 +15,7 @@ from ...domain.proposed_changes import (
     RevocationProposal,
     RulesProposal,
 )
-from ...domain.rules_schedule import ALWAYS
-from ...domain.timestamps import ensure_utc, from_microseconds, to_microseconds
+from ...domain.timestamps import ensure_utc, from_microseconds
 from ...projections.models import PinnedMeter
 from ..approvals.gate import ApprovalGate
 from ..cancellation_views import CancellationPreview
@@ -24,7 +23,6 @@ from ..invoice_results import PeriodPreview
 from ..ledger.ledger import Ledger
 from ..queries.comparison import GenerationDifference
 from ..read_models.generations import rules_after_change
-from ..rules_arguments import rules_from
 from ..validation import require_bool, require_customer, require_event_name, require_time_range
 from .bulk_cancellations import BulkCancellationCommands
 from .cancellation_arguments import SelectionArguments
@@ -64,12 +62,12 @@ class ProposedChanges:
     ) -> RulesProposal:
         """Return the change of rules. Raises InvalidParameter, also if nothing changes, or InvalidEffectiveFrom."""
         effective_from = None if effective_from is None else ensure_utc(effective_from, "effective_from")
-        start = ALWAYS if effective_from is None else to_microseconds(effective_from)
         meter = self._ledger.meter(require_event_name(event_name))
-        if rules_after_change(meter, rules, effective_from) == PinnedMeter.of(meter):
+        changed = rules_after_change(meter, rules, effective_from)
+        if changed == PinnedMeter.of(meter):
             raise InvalidParameter(f"Nothing changes: {event_name!r} has these rules already.", field="rules")
         return RulesProposal(
-            event_name=meter.event_name, rules=rules_from(meter.schedule, start, rules), effective_from=effective_from,
+            event_name=meter.event_name, rules=changed.parts[-1].rules, effective_from=effective_from,
             revision=meter.revision,
         )  # fmt: skip
 
