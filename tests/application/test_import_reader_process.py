@@ -106,7 +106,7 @@ def nothing_remains() -> Generator[None]:
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-def test_a_library_that_goes_wild_rejects_the_file(
+def test_a_library_that_fails_or_exceeds_a_limit_rejects_the_file(
     spreadsheet: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error says what to do."""
