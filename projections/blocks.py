@@ -8,17 +8,11 @@ import msgspec
 
 from ..domain.counting import RevokedCancellation, UsageRecord, effective_usage
 from ..domain.totals import Totals
-from .buckets import HOUR_SECONDS, bucket_end
+from .buckets import HOUR_SECONDS, bucket_end, bucket_start
 from .change_span import ChangeSpan
 
 BucketKey = tuple[int, int, str]
 """Customer id, start and dimension values of a bucket."""
-UsageRow = tuple[int, int, Decimal | None, int] | tuple[int, int, Decimal | None, int, None, str | None, bool]
-"""A new record of a bucket as it is encoded: time, position, value and time of recording of the event.
-
-If it has a unique value or is filtered, these follow after the cancellation, which it hasn't.
-"""
-
 MIN_BLOCK_SIZE = 64
 """A new block with fewer records is concatenated with the block before it in the bucket, if that is short too."""
 SHORT_BLOCK_BYTES = 2_000
@@ -30,6 +24,32 @@ MIN_RECORDS_PER_HOUR = 4
 MAX_BLOCK_SIZE = 1_000
 """More records are always split."""
 _HOUR = bucket_end(0, HOUR_SECONDS)
+
+
+class UsageRow(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True):
+    """A new record of a bucket as it is encoded: a plain one, which is neither cancelled nor filtered.
+
+    A page has thousands of them, so they aren't garbage collected.
+    """
+
+    occurred_at: int
+    position: int
+    value: Decimal | None
+    recorded_at: int
+
+
+class UsageRowWithOptions(UsageRow, frozen=True):
+    """A new record that has a unique value or is filtered."""
+
+    cancelled_position: None = None
+    unique_value: str | None = None
+    is_filtered: bool = False
+
+
+def larger_key(key: BucketKey, bucket_seconds: int) -> BucketKey:
+    """Return the key of the bucket of a larger size that contains a bucket."""
+    customer_id, start, dimensions = key
+    return customer_id, bucket_start(start, bucket_seconds), dimensions
 
 
 class UsageBlock(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -55,16 +75,9 @@ class UsageBlock(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @classmethod
     def from_rows(cls, key: BucketKey, rows: Sequence[UsageRow], *, has_filter: bool) -> "UsageBlock":
         """Return the block of at least one new record, in ledger order; some may be filtered if `has_filter`."""
-        if len(rows) == 1:  # as in most buckets if usage is recorded in no order of time
-            at, position, value, *_ = rows[0]
-            totals = (
-                totals_of_rows(unfiltered(rows)) if has_filter else Totals.from_columns((at,), (position,), (value,))
-            )
-            return cls(key, at, at, totals, ChangeSpan(position, position), encode_rows(rows))
-        # Columns are faster than loops over the rows, and this runs for every bucket of a page.
-        times, positions, values, *_ = zip(*rows, strict=False)
-        totals = totals_of_rows(unfiltered(rows)) if has_filter else Totals.from_columns(times, positions, values)
-        changes = ChangeSpan(positions[0], positions[-1])
+        times = [row.occurred_at for row in rows]
+        totals = totals_of_rows(unfiltered(rows) if has_filter else rows)
+        changes = ChangeSpan(rows[0].position, rows[-1].position)
         return cls(key, min(times), max(times), totals, changes, encode_rows(rows))
 
     @classmethod
@@ -86,13 +99,15 @@ class UsageBlock(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 def unfiltered(rows: Sequence[UsageRow]) -> Sequence[UsageRow]:
     """Return the new records that match the filter of the meter."""
-    return [row for row in rows if row[-1] is not True]
+    return [row for row in rows if not (isinstance(row, UsageRowWithOptions) and row.is_filtered)]
 
 
 def totals_of_rows(rows: Sequence[UsageRow]) -> Totals:
     """Return the totals of new records, none of them filtered."""
-    times, positions, values, *_ = zip(*rows, strict=False) if rows else ((), (), ())
-    return Totals.from_columns(times, positions, values)
+    # Columns are faster than loops over the rows, and this runs for every bucket of a page.
+    return Totals.from_columns(
+        [row.occurred_at for row in rows], [row.position for row in rows], [row.value for row in rows]
+    )
 
 
 def split_into_blocks(rows: Sequence[UsageRow]) -> Iterator[Sequence[UsageRow]]:
@@ -115,7 +130,7 @@ def split_into_blocks(rows: Sequence[UsageRow]) -> Iterator[Sequence[UsageRow]]:
 def _hour_boundaries(rows: Sequence[UsageRow]) -> Iterator[int]:
     """Yield each index before which the hour changes, in ledger order, and finally the number of records."""
     end = 0
-    for _, hour in groupby(rows, lambda row: row[0] // _HOUR):
+    for _, hour in groupby(rows, lambda row: row.occurred_at // _HOUR):
         end += len(list(hour))
         yield end
 
@@ -133,7 +148,7 @@ class _EncodedUsage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     revoked: tuple[RevokedCancellation, ...] = ()
 
 
-def encode_rows(rows: Sequence[tuple[object, ...]]) -> bytes:
+def encode_rows(rows: Sequence[UsageRow | tuple[object, ...]]) -> bytes:
     """Return records as a MessagePack array with a 4-byte length, so that blocks can be concatenated."""
     header_length = 1 if len(rows) < _FIXARRAY_LIMIT else 3
     return _array_header(len(rows)) + _encode(rows)[header_length:]
@@ -177,6 +192,14 @@ def decode_block(key: BucketKey, encoded: bytes) -> list[UsageRecord]:
     ]  # fmt: skip
 
 
+def decode_usage_rows(encoded: bytes) -> Sequence[UsageRow]:
+    """Return the records of a block as new ones; none of them is cancelled. Raises as `decode_block`."""
+    try:
+        return _decode_usage_rows(encoded)
+    except msgspec.ValidationError:
+        return _decode_usage_rows_with_options(encoded)
+
+
 def encoded_size(encoded: bytes) -> int:
     """Return the number of records of an encoded block. Raises ValueError if it isn't one."""
     if encoded[:1] != b"\xdd":
@@ -193,6 +216,8 @@ def concatenate_blocks(encoded: bytes, later: bytes) -> bytes:
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[_EncodedUsage]).decode
+_decode_usage_rows = msgspec.msgpack.Decoder(list[UsageRow]).decode
+_decode_usage_rows_with_options = msgspec.msgpack.Decoder(list[UsageRowWithOptions]).decode
 _HEADER_LENGTH = 5
 _FIXARRAY_LIMIT = 16
 

@@ -42,6 +42,14 @@ def bucket_sizes(window: EventTimeWindow | None) -> tuple[int, ...]:
             return (DAY_SECONDS,)
 
 
+def has_unsorted_usage(bucket_seconds: int | None, sizes: Sequence[int]) -> bool:
+    """Return whether usage that buckets of this size don't contain, or blocks if None, may be unsorted in its month.
+
+    `sizes` are those of the meter: unsorted usage is counted in months, which a meter with windows doesn't have.
+    """
+    return sizes[0] == MONTH_SECONDS and bucket_seconds != MONTH_SECONDS
+
+
 def smaller_size(bucket_seconds: int) -> int:
     """Return the size of the buckets that a larger bucket consists of."""
     return DAY_SECONDS if bucket_seconds == MONTH_SECONDS else HOUR_SECONDS

@@ -1,6 +1,6 @@
 """The changes that one page of the ledger makes to the read model of a meter."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -8,26 +8,36 @@ import msgspec
 from .blocks import (
     BucketKey,
     UsageBlock,
+    UsageRow,
+    larger_key,
     split_into_blocks,
     totals_of_rows,
     unfiltered,
 )
-from .buckets import bucket_sizes
+from .buckets import MONTH_SECONDS, bucket_sizes
 from .fold import MeterPageUsage, PartUsage
 from .models import Bucket, CancellationMark, FoldedRules, ProjectedMeter
+from .unsorted_usage import divide_by_order
 
 
 class PartDelta(NamedTuple):
     """The changes to the usage under one part of a meter's rules over time.
 
-    `blocks` contain the new records, and `buckets` are computed from them alone. `cancellations` are those of new or
-    earlier records and their revocations, in ledger order.
+    `blocks` contain new records, and `buckets` are computed from them alone. `unsorted` has the new records of those
+    months whose usage is out of order: one block of each. `cancellations` are those of new or earlier records and
+    their revocations, in ledger order.
     """
 
     folded: FoldedRules
     blocks: Sequence[UsageBlock]
     buckets: Sequence[Bucket]
     cancellations: Sequence[CancellationMark]
+    unsorted: Sequence[UsageBlock] = ()
+
+    @property
+    def has_months(self) -> bool:
+        """Whether the usage has totals of months: if the meter has no event time window."""
+        return self.folded.rules.event_time_window is None
 
     @property
     def bucket_seconds(self) -> int:
@@ -55,20 +65,31 @@ def compute_delta(meter_usage: MeterPageUsage) -> MeterDelta:
 def _part_delta(part: PartUsage) -> PartDelta:
     rules = part.folded.rules
     window, has_filter = rules.event_time_window, rules.filter is not None
-    blocks = [
-        UsageBlock.from_rows(key, rows, has_filter=has_filter)
-        for key, bucket_rows in part.rows_by_bucket.items()
-        for rows in split_into_blocks(bucket_rows)
-    ]
-    buckets = _sum_buckets(blocks)
+    rows_by_bucket: Mapping[BucketKey, list[UsageRow]] = part.rows_by_bucket
+    unsorted_rows: Mapping[BucketKey, list[UsageRow]] = {}
+    if window is None:
+        changed_months = {larger_key(mark.key, MONTH_SECONDS) for mark in part.cancellations}
+        rows_by_bucket, unsorted_rows = divide_by_order(rows_by_bucket, changed_months)
+    blocks = blocks_of_rows(rows_by_bucket, has_filter=has_filter)
+    unsorted = [UsageBlock.from_rows(key, rows, has_filter=has_filter) for key, rows in unsorted_rows.items()]
+    buckets = sum_buckets(blocks)
     if window is not None:  # the bucket is the window: the last record that isn't filtered counts
         for index, bucket in enumerate(buckets):
             rows = unfiltered(part.rows_by_bucket[bucket.key])
             buckets[index] = msgspec.structs.replace(bucket, totals=totals_of_rows(rows[-1:]))
-    return PartDelta(part.folded, blocks, buckets, part.cancellations)
+    return PartDelta(part.folded, blocks, buckets, part.cancellations, unsorted)
 
 
-def _sum_buckets(blocks: Sequence[UsageBlock]) -> list[Bucket]:
+def blocks_of_rows(rows_by_bucket: Mapping[BucketKey, Sequence[UsageRow]], *, has_filter: bool) -> list[UsageBlock]:
+    """Return new records as blocks of their buckets. Some may be filtered if `has_filter`."""
+    return [
+        UsageBlock.from_rows(key, rows, has_filter=has_filter)
+        for key, bucket_rows in rows_by_bucket.items()
+        for rows in split_into_blocks(bucket_rows)
+    ]
+
+
+def sum_buckets(blocks: Sequence[UsageBlock]) -> list[Bucket]:
     """Return the buckets of the blocks, as they are without an event time window."""
     buckets: dict[BucketKey, Bucket] = {}
     for block in blocks:

@@ -20,7 +20,7 @@ from ..domain.meter_event import MeterEventData
 from ..domain.rules import Rules
 from ..domain.rules_schedule import ALWAYS, RulesPart
 from ..domain.timestamps import EPOCH, MICROSECONDS_PER_SECOND, to_microseconds
-from .blocks import BucketKey, UsageRow
+from .blocks import BucketKey, UsageRow, UsageRowWithOptions
 from .buckets import DAY_MICROSECONDS, bucket_end, bucket_sizes, bucket_start
 from .dimensions import encode_dimensions
 from .high_water_marks import BEFORE_ALL_TIMES, PageMarks
@@ -192,9 +192,11 @@ def fold_page(
                     dimensions = encode_dimensions(dimension_values) if dimension_values else ""
                     start = day_start if part.has_days else occurred_at - occurred_at % part.bucket_microseconds
                     part.rows_by_bucket[customer_id, start, dimensions].append(
-                        (occurred_at, position, value, recorded_at)
+                        UsageRow(occurred_at, position, value, recorded_at)
                         if unique_value is None and not is_filtered
-                        else (occurred_at, position, value, recorded_at, None, unique_value, is_filtered)
+                        else UsageRowWithOptions(
+                            occurred_at, position, value, recorded_at, None, unique_value, is_filtered
+                        )
                     )
             elif isinstance(event, EventCancelledData):
                 _fold_cancellation(position, event, page_usage, customer_ids)

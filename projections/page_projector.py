@@ -48,6 +48,7 @@ class _WorkerPartDelta(NamedTuple):
     blocks: list[UsageBlock]
     buckets: list[Bucket]
     cancellations: list[CancellationMark]
+    unsorted: list[UsageBlock]
 
 
 class _WorkerMeterDelta(NamedTuple):
@@ -94,7 +95,13 @@ def fold_page_in_worker(
         _WorkerMeterDelta(
             delta.meter.event_name,
             [
-                _WorkerPartDelta(part.folded.meter_id, list(part.blocks), list(part.buckets), list(part.cancellations))
+                _WorkerPartDelta(
+                    part.folded.meter_id,
+                    list(part.blocks),
+                    list(part.buckets),
+                    list(part.cancellations),
+                    list(part.unsorted),
+                )
                 for part in delta.parts
             ],
         )
@@ -120,14 +127,13 @@ def _resolve_customers(delta: _WorkerPartDelta, folded: FoldedRules, stored_ids:
     def resolve_key(key: BucketKey) -> BucketKey:
         return stored_ids[key[0]], key[1], key[2]
 
-    blocks = [msgspec.structs.replace(block, key=resolve_key(block.key)) for block in delta.blocks]
-    buckets = [msgspec.structs.replace(bucket, key=resolve_key(bucket.key)) for bucket in delta.buckets]
-    return PartDelta(
-        folded,
-        blocks,
-        buckets,
-        [cancellation._replace(key=resolve_key(cancellation.key)) for cancellation in delta.cancellations],
+    blocks, unsorted = (
+        [msgspec.structs.replace(block, key=resolve_key(block.key)) for block in of_kind]
+        for of_kind in (delta.blocks, delta.unsorted)
     )
+    buckets = [msgspec.structs.replace(bucket, key=resolve_key(bucket.key)) for bucket in delta.buckets]
+    cancellations = [cancellation._replace(key=resolve_key(cancellation.key)) for cancellation in delta.cancellations]
+    return PartDelta(folded, blocks, buckets, cancellations, unsorted)
 
 
 def _replace_local_ids(page_usage: PageUsage, stored_ids: Sequence[int]) -> None:

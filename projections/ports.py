@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from ..domain.counting import UsageRecord
 from ..domain.meter_event import MeterEvent
 from ..domain.totals import Totals
-from .blocks import BucketKey, UsageBlock
+from .blocks import BucketKey, UsageBlock, UsageRow
 from .high_water_marks import HighWaterMark
 from .models import AsOf, Bucket, CancellationMark, LedgerEvent, PinnedRules, ProjectedMeter, RawPage
 
@@ -177,6 +177,19 @@ class ReadModelReader(Protocol):
         """Yield all blocks of each bucket among `keys`, in ledger order."""
         ...
 
+    def unsorted_blocks_of(self, meter_id: int, months: Sequence[BucketKey]) -> Iterator[UsageBlock]:
+        """Yield the unsorted blocks of each month among `months`, with their encoded records, in ledger order."""
+        ...
+
+    def unsorted_blocks_between(
+        self, meter_id: int, customer_id: int | None, start: int, end: int
+    ) -> Iterator[UsageBlock]:
+        """Yield the unsorted blocks with usage in [start, end), with their encoded records.
+
+        `customer_id` None selects all customers.
+        """
+        ...
+
     def usage_in(self, meter_id: int, blocks: Sequence[UsageBlock]) -> Iterator[list[UsageRecord]]:
         """Yield the records of each block, in ledger order."""
         ...
@@ -249,6 +262,24 @@ class ReadModelWriter(ReadModelReader, Protocol):
         The first new block of a bucket is appended to its block among `last_short_blocks`. Return the last block of
         each bucket, with its encoded records.
         """
+        ...
+
+    def unsorted_sizes(self, meter_id: int, months: Sequence[BucketKey]) -> Iterable[tuple[BucketKey, int]]:
+        """Return the size of the encoded unsorted usage of each of these months that has any."""
+        ...
+
+    def unsorted_rows_of(
+        self, meter_id: int, months: Sequence[BucketKey]
+    ) -> Iterator[tuple[BucketKey, Sequence[UsageRow]]]:
+        """Yield the unsorted records of each month among `months`, in ledger order."""
+        ...
+
+    def add_unsorted_blocks(self, meter_id: int, blocks: Sequence[UsageBlock]) -> None:
+        """Insert unsorted blocks, whose keys are those of months, with their records."""
+        ...
+
+    def delete_unsorted_blocks(self, meter_id: int, months: Sequence[BucketKey]) -> None:
+        """Delete the unsorted usage of months."""
         ...
 
     def mark_cancelled(self, meter_id: int, cancellations: Iterable[CancellationMark]) -> Sequence[CancellationMark]:

@@ -1,8 +1,9 @@
 """Totals of a range, now or as of an earlier point in the ledger, from the largest stored parts that suffice.
 
-A meter's usage is stored in parts with totals: a month consists of days, a day of hours if the meter has hour windows,
-days and hours consist of blocks, and a block of records. A part counts as a whole if it lies in one of the requested
-windows and all of its changes were known. It is skipped if none of its changes was known. Other parts are opened.
+A meter's usage is stored in parts with totals: a month consists of days and unsorted blocks, a day of hours if the
+meter has hour windows, days and hours consist of blocks, and a block of records. A part counts as a whole if it lies in
+one of the requested windows and all of its changes were known. It is skipped if none of its changes was known. Other
+parts are opened.
 """
 
 from bisect import bisect_right
@@ -16,9 +17,18 @@ import msgspec
 
 from ..domain.counting import UsageRecord, effective_usage
 from ..domain.event_time_window import EventTimeWindow
+from ..domain.rules_schedule import ALL_TIME
 from ..domain.totals import Totals
 from .blocks import BucketKey, UsageBlock
-from .buckets import RangePart, bucket_start, cover_range, next_bucket_start, smaller_size
+from .buckets import (
+    MONTH_SECONDS,
+    RangePart,
+    bucket_start,
+    cover_range,
+    has_unsorted_usage,
+    next_bucket_start,
+    smaller_size,
+)
 from .dimensions import NO_GROUPS, DimensionGroups, Group
 from .models import AS_OF_HEAD, AsOf, Bucket
 from .usage_source import StoredParts, UsageSource
@@ -89,7 +99,8 @@ def _partial_totals(
     has_few_windows = len(boundaries) <= FEW_WINDOWS + 2
     clamped = boundaries if has_few_windows else _clamp(source, customer_id, boundaries)
     ranges = cover_range(clamped, source.parts.bucket_sizes)
-    if customer_id is None or len(ranges) == 1:
+    is_one_statement = len(ranges) == 1 and not has_unsorted_usage(ranges[0].bucket_seconds, source.parts.bucket_sizes)
+    if customer_id is None or is_one_statement:
         return chain.from_iterable(part_totals.of_range(range_part, customer_id) for range_part in ranges)
     with source.parts.batch():
         return chain.from_iterable([part_totals.of_range(range_part, customer_id) for range_part in ranges])
@@ -142,8 +153,16 @@ class PartTotals:
     def of_range(self, range_part: RangePart, customer_id: int | None) -> Iterator[PartialTotals]:
         """Return partial totals of all usage in a range."""
         size, start, end = range_part
+        stored = self._of_stored_range(range_part, customer_id)
+        if not has_unsorted_usage(size, self._parts.bucket_sizes):
+            return stored
+        unsorted = self._parts.unsorted_between(customer_id, start, end)
+        return chain(stored, self._of_blocks(unsorted, (start, end)))
+
+    def _of_stored_range(self, range_part: RangePart, customer_id: int | None) -> Iterator[PartialTotals]:
+        size, start, end = range_part
         if size is None:  # event time windows aren't cut by ranges, so this is a meter without them
-            return self._of_blocks(self._parts.blocks_between(customer_id, start, end))
+            return self._of_blocks(self._parts.blocks_between(customer_id, start, end), (start, end))
         if self._is_current:
             current = self._parts.totals_between(size, customer_id, start, end)
             window, groups = self._window_at(start), self._groups
@@ -158,7 +177,10 @@ class PartTotals:
         def open_buckets(opened: Sequence[Bucket]) -> Iterator[PartialTotals]:
             keys = [bucket.key for bucket in opened]
             if size > self._parts.bucket_sizes[-1]:
-                return self._of_buckets(smaller_size(size), self._parts.buckets_in(size, keys))
+                smaller = self._of_buckets(smaller_size(size), self._parts.buckets_in(size, keys))
+                if size != MONTH_SECONDS:
+                    return smaller
+                return chain(smaller, self._of_blocks(self._parts.unsorted_of(keys)))
             blocks = self._parts.blocks_of(keys)
             if self._event_time_window is None:
                 return self._of_blocks(blocks)
@@ -166,10 +188,13 @@ class PartTotals:
 
         return self._of_parts(buckets, lambda bucket: self._window_at(bucket.key[1]), open_buckets)
 
-    def _of_blocks(self, blocks: Iterable[UsageBlock]) -> Iterator[PartialTotals]:
-        """Return the totals of blocks of a meter without an event time window."""
+    def _of_blocks(self, blocks: Iterable[UsageBlock], bounds: tuple[int, int] = ALL_TIME) -> Iterator[PartialTotals]:
+        """Return the totals of the usage in `bounds` of blocks of a meter without an event time window."""
+        start, end = bounds
 
         def window_of(block: UsageBlock) -> int | None:
+            if block.earliest < start or block.latest >= end:
+                return None
             first, last = self._window_at(block.earliest), self._window_at(block.latest)
             return first if first == last else None
 
@@ -177,7 +202,8 @@ class PartTotals:
             for block, records in zip(opened, self._parts.usage_in(opened), strict=True):
                 counted, window = self._as_of.counted(records), window_of(block)
                 if window is None:
-                    yield from _sum(counted, self._boundaries, self._groups)
+                    in_bounds = (record for record in counted if start <= record.occurred_at < end)
+                    yield from _sum(in_bounds, self._boundaries, self._groups)
                 elif counted:
                     yield (window, block.key[0], self._groups[block.key[2]]), Totals.from_usage(counted)
 

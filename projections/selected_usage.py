@@ -45,6 +45,7 @@ class _SelectedParts:
         self.batch = parts.batch
         self.buckets_in = parts.buckets_in
         self.blocks_of = parts.blocks_of
+        self.unsorted_of = parts.unsorted_of
         self.usage_in = parts.usage_in
         self._parts = parts
         self._selected = selected
@@ -64,6 +65,11 @@ class _SelectedParts:
     def blocks_between(self, customer_id: int | None, start: int, end: int) -> Iterator[UsageBlock]:
         """Yield the selected blocks with usage in [start, end)."""
         selected, blocks = self._selected, self._parts.blocks_between(customer_id, start, end)
+        return (block for block in blocks if selected[block.key[2]])
+
+    def unsorted_between(self, customer_id: int | None, start: int, end: int) -> Iterator[UsageBlock]:
+        """Yield the selected unsorted blocks with usage in [start, end)."""
+        selected, blocks = self._selected, self._parts.unsorted_between(customer_id, start, end)
         return (block for block in blocks if selected[block.key[2]])
 
 

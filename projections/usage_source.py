@@ -1,8 +1,9 @@
 """The source of a view's usage: its records and, if they are stored, its parts with totals."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache, partial
+from itertools import chain
 from typing import Protocol
 
 from ..domain.counting import UsageRecord
@@ -10,7 +11,7 @@ from ..domain.formulas import ValueType
 from ..domain.rules import Rules
 from ..domain.totals import Totals
 from .blocks import BucketKey, UsageBlock
-from .buckets import bucket_end, bucket_sizes, cover_range
+from .buckets import bucket_end, bucket_sizes, cover_range, has_unsorted_usage
 from .change_span import ChangeSpan
 from .models import AsOf, Bucket, FoldedRules
 from .ports import ReadModelReader
@@ -63,6 +64,14 @@ class StoredParts(Protocol):
 
     def blocks_of(self, keys: Sequence[BucketKey]) -> Iterator[UsageBlock]:
         """Yield all blocks of each bucket of the smallest size among `keys`, in ledger order."""
+        ...
+
+    def unsorted_between(self, customer_id: int | None, start: int, end: int) -> Iterator[UsageBlock]:
+        """Yield the unsorted blocks with usage in [start, end), with their encoded records."""
+        ...
+
+    def unsorted_of(self, months: Sequence[BucketKey]) -> Iterator[UsageBlock]:
+        """Yield the unsorted blocks of each month among `months`, with their encoded records."""
         ...
 
     def usage_in(self, blocks: Sequence[UsageBlock]) -> Iterator[list[UsageRecord]]:
@@ -141,6 +150,8 @@ class ProjectedUsage:
         self.buckets_between = partial(reader.buckets_between, folded.meter_id)
         self.buckets_in = partial(reader.buckets_in, folded.meter_id)
         self.blocks_of = partial(reader.blocks_of, folded.meter_id)
+        self.unsorted_between = partial(reader.unsorted_blocks_between, folded.meter_id)
+        self.unsorted_of = partial(reader.unsorted_blocks_of, folded.meter_id)
         self.usage_in = partial(reader.usage_in, folded.meter_id)
         self._reader = reader
         self._meter_id = folded.meter_id
@@ -177,15 +188,20 @@ class ProjectedUsage:
             if size is not None:
                 changes = self._reader.changes_after(self._meter_id, size, first, until, after)
             else:
-                changes = self._changes_in_blocks(first, until, after)
+                changes = self._changes_in_blocks(self.blocks_between(None, first, until), first, until, after)
+            if has_unsorted_usage(size, self.bucket_sizes):
+                unsorted = self.unsorted_between(None, first, until)
+                changes = chain(changes, self._changes_in_blocks(unsorted, first, until, after))
             for customer_id, position in changes:
                 if position > last.get(customer_id, after):
                     last[customer_id] = position
         return last
 
-    def _changes_in_blocks(self, start: int, end: int, after: int) -> Iterator[tuple[int, int]]:
+    def _changes_in_blocks(
+        self, blocks: Iterable[UsageBlock], start: int, end: int, after: int
+    ) -> Iterator[tuple[int, int]]:
         straddling: list[UsageBlock] = []
-        for block in self.blocks_between(None, start, end):
+        for block in blocks:
             if block.changes.last_position > after:
                 if start <= block.earliest and block.latest < end:
                     yield block.key[0], block.changes.last_position

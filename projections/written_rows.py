@@ -25,6 +25,8 @@ class WrittenRows:
         self._buckets: dict[tuple[int, int, BucketKey], Bucket] = {}
         self._last_blocks: dict[tuple[int, BucketKey], UsageBlock | None] = {}
         """None for a long block: no records are appended to it."""
+        self._unsorted_sizes: dict[tuple[int, BucketKey], int] = {}
+        """0 for a month without unsorted usage."""
 
     def buckets_of(
         self, writer: ReadModelWriter, meter_id: int, bucket_seconds: int, keys: Sequence[BucketKey]
@@ -49,6 +51,18 @@ class WrittenRows:
         known = [block for block in blocks if block is not None]
         return chain(known, writer.last_short_blocks(meter_id, unknown))
 
+    def unsorted_sizes(
+        self, writer: ReadModelWriter, meter_id: int, months: Collection[BucketKey]
+    ) -> Iterable[tuple[BucketKey, int]]:
+        """Return the size of the stored unsorted usage of each of these months. A later one of a month applies."""
+        unknown = [month for month in months if (meter_id, month) not in self._unsorted_sizes]
+        known = [(month, self._unsorted_sizes.get((meter_id, month), 0)) for month in months]
+        return chain(known, writer.unsorted_sizes(meter_id, unknown))
+
+    def set_unsorted_sizes(self, meter_id: int, sizes: Mapping[BucketKey, int]) -> None:
+        """Set the sizes of the unsorted usage of months as they were written."""
+        self._unsorted_sizes.update({(meter_id, month): size for month, size in sizes.items()})
+
     def add_buckets(self, meter_id: int, bucket_seconds: int, buckets: Mapping[BucketKey, Bucket]) -> None:
         """Add buckets that were written."""
         self._buckets.update({(meter_id, bucket_seconds, key): bucket for key, bucket in buckets.items()})
@@ -68,6 +82,7 @@ class WrittenRows:
         if len(self._buckets) + len(self._last_blocks) > self._max_rows:
             self._buckets.clear()
             self._last_blocks.clear()
+            self._unsorted_sizes.clear()
 
 
 def _if_short(block: UsageBlock) -> UsageBlock | None:

@@ -12,7 +12,7 @@ from ...domain.counting import UsageRecord
 from ...domain.rules import Rules
 from ...domain.rules_schedule import RulesPart
 from ...domain.totals import Totals
-from ...projections.blocks import BucketKey, UsageBlock, decode_block
+from ...projections.blocks import BucketKey, UsageBlock, UsageRow, decode_block, decode_usage_rows
 from ...projections.change_span import ChangeSpan
 from ...projections.models import Bucket, FoldedRules, PinnedMeter, PinnedRules, ProjectedMeter, RulesRevision
 from .ports import REBUILD_HINT, CorruptedReadModel
@@ -130,6 +130,14 @@ def decode_block_usage(key: BucketKey, stored: bytes) -> list[UsageRecord]:
     """Decode the usage records of one block in the bucket `key`."""
     try:  # inlined: this runs for every block
         return decode_block(key, stored)
+    except _DECODE_ERRORS as error:
+        raise _corrupted("usage", error) from error
+
+
+def decode_block_rows(stored: bytes) -> Sequence[UsageRow]:
+    """Decode the records of one block as they are encoded."""
+    try:
+        return decode_usage_rows(stored)
     except _DECODE_ERRORS as error:
         raise _corrupted("usage", error) from error
 

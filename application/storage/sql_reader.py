@@ -1,26 +1,25 @@
 """Queries of the read models of one generation, in SQL common to both stores."""
 
+import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from operator import attrgetter, itemgetter
 from string import ascii_lowercase, ascii_uppercase
-from typing import Any, get_args
-
-import msgspec
+from typing import Any
 
 from ...domain.counting import UsageRecord
 from ...domain.timestamps import MICROSECONDS_PER_SECOND
 from ...domain.totals import Totals
 from ...projections.blocks import SHORT_BLOCK_BYTES, BucketKey, UsageBlock
-from ...projections.buckets import bucket_end, bucket_start, smaller_size
+from ...projections.buckets import MONTH_SECONDS, bucket_end, bucket_start, smaller_size
 from ...projections.models import AsOf, Bucket, LedgerEvent, PinnedRules, ProjectedMeter
 from ...projections.ports import TableRow
 from ..interruption import check_between
 from . import row_codec
-from .ports import CorruptedReadModel
-from .sql_statements import Row, SqlReadModelStatements, TableName
+from .sql_statements import Row, SqlReadModelStatements
+from .table_rows import TABLE_NAMES, table_rows
 from .time_order import in_time_order, overlap_groups
 
 _ASCII_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
@@ -131,7 +130,35 @@ class SqlReadModelReader(SqlReadModelStatements):
 
         Blocks are read in the order of their times, and overlapping blocks together, so no index by time is needed.
         """
-        matching_blocks = self.blocks_between(meter_id, customer_id, bucket_seconds, start, end)
+        with self.batch():
+            blocks = self.blocks_between(meter_id, customer_id, bucket_seconds, start, end)
+            unsorted_blocks = self.unsorted_blocks_between(meter_id, customer_id, start, end)
+        usage = self._usage_of_buckets(meter_id, customer_id, blocks, start, end, as_of)
+        unsorted = self._usage_of_months(meter_id, unsorted_blocks, start, end, as_of)
+        first = next(unsorted, None)
+        if first is None:
+            yield from usage
+        else:
+            yield from heapq.merge(usage, chain((first,), unsorted), key=_BY_TIME)
+
+    def _usage_of_months(
+        self, meter_id: int, blocks: Iterable[UsageBlock], start: int, end: int, as_of: AsOf | None
+    ) -> Iterator[UsageRecord]:
+        for _, group in groupby(blocks, lambda block: block.key[1]):
+            month_blocks = list(group)
+            block_usage = self.usage_in(meter_id, month_blocks)
+            known_usage = (_known(records, start, end, as_of) for records in block_usage)
+            yield from in_time_order(month_blocks, known_usage)
+
+    def _usage_of_buckets(
+        self,
+        meter_id: int,
+        customer_id: int | None,
+        matching_blocks: Iterable[UsageBlock],
+        start: int,
+        end: int,
+        as_of: AsOf | None,
+    ) -> Iterator[UsageRecord]:
         # Read the blocks of one customer together; of all customers, the blocks of one bucket at a time.
         groups = (
             [matching_blocks]
@@ -149,14 +176,17 @@ class SqlReadModelReader(SqlReadModelStatements):
 
     def customers_after(self, meter_id: int, customer_id: int, limit: int) -> Sequence[int]:
         """Return the next `limit` customer ids after `customer_id` with usage of the meter at any time, in order."""
-        following = f"SELECT min(customer) FROM {self.usage_table} WHERE meter = ? AND customer >"
-        rows = self.select(  # one index lookup for each customer; DISTINCT would read all of their blocks
-            f"WITH RECURSIVE following (customer) AS (SELECT * FROM ({following} ?) AS first_one"
-            f" UNION ALL SELECT ({following} following.customer) FROM following WHERE customer IS NOT NULL)"
-            " SELECT customer FROM following WHERE customer IS NOT NULL LIMIT ?",
-            (meter_id, customer_id, meter_id, limit),
-        )
-        return [customer for (customer,) in rows]
+        found: set[int] = set()
+        for table in (self.usage_table, self.unsorted_table):
+            following = f"SELECT min(customer) FROM {table} WHERE meter = ? AND customer >"
+            rows = self.select(  # one index lookup for each customer; DISTINCT would read all of their blocks
+                f"WITH RECURSIVE following (customer) AS (SELECT * FROM ({following} ?) AS first_one"
+                f" UNION ALL SELECT ({following} following.customer) FROM following WHERE customer IS NOT NULL)"
+                " SELECT customer FROM following WHERE customer IS NOT NULL LIMIT ?",
+                (meter_id, customer_id, meter_id, limit),
+            )
+            found.update(customer for (customer,) in rows)
+        return sorted(found)[:limit]
 
     def usage_of_customers(
         self,
@@ -169,8 +199,12 @@ class SqlReadModelReader(SqlReadModelStatements):
     ) -> Iterator[tuple[int, list[UsageRecord]]]:
         """Yield each of these customers that has usage in [start, end), with its records in order of time."""
         first = bucket_start(start, bucket_seconds)
-        rows = check_between(self.select_usage_of_customers(meter_id, customer_ids, first, start, end))
-        for customer_id, customer_rows in groupby(rows, _FIRST_COLUMN):
+        stored = self.select_usage_of_customers(self.usage_table, meter_id, customer_ids, first, start, end)
+        month = bucket_start(start, MONTH_SECONDS)
+        unsorted = self.select_usage_of_customers(self.unsorted_table, meter_id, customer_ids, month, start, end)
+        order = {customer_id: index for index, customer_id in enumerate(customer_ids)}
+        rows = heapq.merge(stored, unsorted, key=lambda row: order[row[0]])
+        for customer_id, customer_rows in groupby(check_between(rows), _FIRST_COLUMN):
             records: list[UsageRecord] = []
             for *key, encoded in customer_rows:
                 records += _known(row_codec.decode_block_usage(tuple(key), encoded), start, end, as_of)
@@ -197,6 +231,25 @@ class SqlReadModelReader(SqlReadModelStatements):
     def blocks_of(self, meter_id: int, keys: Sequence[BucketKey]) -> Iterator[UsageBlock]:
         """Return all blocks of each of these buckets, in the order of the ledger."""
         return _blocks_with_usage(self.select_blocks_of(meter_id, keys))
+
+    def unsorted_blocks_of(self, meter_id: int, months: Sequence[BucketKey]) -> Iterator[UsageBlock]:
+        """Return the unsorted blocks of each of these months, with their records, in the order of the ledger."""
+        return _blocks_with_usage(self.select_unsorted_blocks_of(meter_id, months))
+
+    def unsorted_blocks_between(
+        self, meter_id: int, customer_id: int | None, start: int, end: int
+    ) -> Iterator[UsageBlock]:
+        """Return the unsorted blocks with usage in [start, end), with their records; None means all customers."""
+        of_customer = "" if customer_id is None else " AND customer = ?"
+        customers = () if customer_id is None else (customer_id,)
+        select = self.stream if customer_id is None else self.select
+        return _blocks_with_usage(
+            select(
+                f"SELECT {self.BLOCK_COLUMNS}, usages FROM {self.unsorted_table} WHERE meter = ?{of_customer}"
+                " AND start >= ? AND start < ? AND latest >= ? AND earliest < ? ORDER BY start, first_position",
+                (meter_id, *customers, bucket_start(start, MONTH_SECONDS), end, start, end),
+            )
+        )
 
     def usage_in(self, meter_id: int, blocks: Sequence[UsageBlock]) -> Iterator[list[UsageRecord]]:
         """Return the usage records of each block, in the order of the ledger."""
@@ -251,41 +304,27 @@ class SqlReadModelReader(SqlReadModelStatements):
             table, where, params = self.totals_table, "bucket_seconds = ?", (meter_id, bucket_seconds)
         else:
             table, where, params = self.usage_table, "customer = ?", (meter_id, customer_id)
-        ends = (f"(SELECT {end}(start) FROM {table} WHERE meter = ? AND {where})" for end in ("min", "max"))
-        row = self.select_one(f"SELECT {', '.join(ends)}", (*params, *params))
-        return None if row is None or row[0] is None else (row[0], row[1])
+        of_customer, customers = ("", ()) if customer_id is None else (" AND customer = ?", (customer_id,))
+        ends = (
+            *(f"(SELECT {end}(start) FROM {table} WHERE meter = ? AND {where})" for end in ("min", "max")),
+            *(
+                f"(SELECT {end} FROM {self.unsorted_table} WHERE meter = ?{of_customer})"
+                for end in ("min(earliest)", "max(latest)")
+            ),
+        )
+        row = self.select_one(f"SELECT {', '.join(ends)}", (*params, *params, *((meter_id, *customers) * 2)))
+        first, last, earliest, latest = row or (None,) * 4
+        starts = [start for start in (first, last) if start is not None]
+        starts += [bucket_start(at, bucket_seconds) for at in (earliest, latest) if at is not None]
+        return (min(starts), max(starts)) if starts else None
 
     def table_names(self) -> Sequence[str]:
         """Return the names of all tables, for `table_rows`."""
-        return get_args(TableName)
+        return TABLE_NAMES
 
     def table_rows(self, table: str) -> Iterator[TableRow]:
         """Return all rows of a table, in the order of their keys; usage as single records, not as blocks."""
-        if table == "usage":
-            return self._usage_table_rows()
-        columns, key, width = _TABLE_COLUMNS[table]
-        rows = self.stream(f"SELECT {columns} FROM {self.schema}{table}_{self.generation} ORDER BY {key}")
-        return (TableRow(tuple(row[:width]), tuple(row[width:])) for row in check_between(rows))
-
-    def _usage_table_rows(self) -> Iterator[TableRow]:
-        columns = f"meter, {self.BLOCK_COLUMNS}, usages"
-        rows = self.stream(f"SELECT {columns} FROM {self.usage_table} ORDER BY {self.BLOCK_KEY}")
-        for meter_id, *block_columns, stored in check_between(rows):
-            customer_id, start, dimensions, first_position, *_ = block_columns
-            try:
-                key = (customer_id, start, dimensions)
-                records = row_codec.decode_block_usage(key, stored)
-                is_valid = bool(records) and row_codec.decode_block_columns(block_columns) == UsageBlock.from_usage(
-                    key, records
-                )
-            except CorruptedReadModel:
-                records, is_valid = [], False
-            if not is_valid:
-                yield TableRow((meter_id, customer_id, start, dimensions, first_position), None)
-            for record in records:
-                yield TableRow(
-                    (meter_id, customer_id, start, dimensions, record.position), msgspec.structs.astuple(record)
-                )
+        return table_rows(self, table)
 
     def _generation_column(self, column: str) -> Any:
         return self.select_value(
@@ -293,16 +332,6 @@ class SqlReadModelReader(SqlReadModelStatements):
         )
 
 
-_TABLE_COLUMNS = {
-    "meters": ("meter, event_name, rules, history, source", "meter", 1),
-    "customers": ("customer, name", "customer", 1),
-    "high_water_marks": ("position, recorded_at", "position", 1),
-    "totals": (
-        f"{SqlReadModelReader.BUCKET_KEY}, {SqlReadModelReader.BUCKET_VALUES}",
-        SqlReadModelReader.BUCKET_KEY,
-        5,
-    ),
-}
 _EARLIEST = attrgetter("earliest")
 _BY_TIME = attrgetter("occurred_at", "position")
 _FIRST_COLUMN = itemgetter(0)

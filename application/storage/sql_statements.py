@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Self, get_args
 
 from ...projections.blocks import BucketKey, UsageBlock
 
-TableName = Literal["meters", "customers", "usage", "totals", "high_water_marks"]
+TableName = Literal["meters", "customers", "usage", "unsorted_usage", "totals", "high_water_marks"]
 Row = tuple[Any, ...]
 
 
@@ -39,9 +39,10 @@ class SqlReadModelStatements(ABC):
         """Read a generation whose tables are in `schema`: its quoted name with a full stop, or empty."""
         self.generation = generation
         self.schema = schema
-        self.meters_table, self.customers_table, self.usage_table, self.totals_table, self.marks_table = (
-            schema + table for table in table_names(generation)
-        )
+        (
+            self.meters_table, self.customers_table, self.usage_table, self.unsorted_table, self.totals_table,
+            self.marks_table,
+        ) = (schema + table for table in table_names(generation))  # fmt: skip
 
     @abstractmethod
     def for_generation(self, generation: int) -> Self:
@@ -80,7 +81,7 @@ class SqlReadModelStatements(ABC):
 
     @abstractmethod
     def select_usage_of_customers(
-        self, meter_id: int, customer_ids: Sequence[int], first: int, start: int, end: int
+        self, table: str, meter_id: int, customer_ids: Sequence[int], first: int, start: int, end: int
     ) -> Iterable[Row]:
         """Return the key and the encoded usage of the blocks of these customers with usage in [start, end).
 
@@ -117,6 +118,14 @@ class SqlReadModelStatements(ABC):
 
         Each is followed by its encoded usage if the block is short, else by None.
         """
+
+    @abstractmethod
+    def select_unsorted_blocks_of(self, meter_id: int, months: Sequence[BucketKey]) -> Iterable[Row]:
+        """Return the unsorted blocks of each of these months with their encoded usage, in the order of the ledger."""
+
+    @abstractmethod
+    def select_unsorted_sizes(self, meter_id: int, months: Sequence[BucketKey]) -> Iterable[Row]:
+        """Return the key of each of these months with unsorted usage, and the length of its encoded usage."""
 
     def select_value(self, statement: str, params: Sequence[object] = ()) -> Any:
         """Return the first column of the first row of a statement that selects at least one row."""

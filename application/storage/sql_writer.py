@@ -3,13 +3,14 @@
 from abc import abstractmethod
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 
 from ...domain.counting import UsageRecord
 from ...projections.blocks import (
     BucketKey,
     UsageBlock,
+    UsageRow,
     encode_block,
 )
 from ...projections.high_water_marks import HighWaterMark
@@ -37,12 +38,16 @@ class SqlReadModels(SqlReadModelReader):
         """Insert the ids and names of new customers."""
 
     @abstractmethod
-    def write_blocks(self, rows: Sequence[Row]) -> None:
-        """Insert rows of meter, block and encoded usage."""
+    def write_blocks(self, table: str, rows: Sequence[Row]) -> None:
+        """Insert rows of meter, block and encoded usage into the table of usage or of unsorted usage."""
 
     @abstractmethod
     def replace_blocks(self, rows: Sequence[Row]) -> None:
         """Replace such rows, which are identified by their bucket and first position."""
+
+    @abstractmethod
+    def delete_unsorted_blocks(self, meter_id: int, months: Sequence[BucketKey]) -> None:
+        """Delete the unsorted usage of months."""
 
     @abstractmethod
     def write_totals(self, rows: Sequence[Row]) -> None:
@@ -94,9 +99,26 @@ class SqlReadModels(SqlReadModelReader):
                 rows = new_rows if last_block is None else extended_rows
                 rows.append((meter_id, *row_codec.encode_block_columns(stored), stored.encoded))
                 written[block.key] = stored
-        self.write_blocks(new_rows)
+        self.write_blocks(self.usage_table, new_rows)
         self.replace_blocks(extended_rows)
         return written
+
+    def unsorted_sizes(self, meter_id: int, months: Sequence[BucketKey]) -> Iterable[tuple[BucketKey, int]]:
+        """Return the size of the encoded unsorted usage of each of these months that has any."""
+        rows = self.select_unsorted_sizes(meter_id, months) if months else ()
+        return (((customer_id, start, dimensions), size) for customer_id, start, dimensions, size in rows)
+
+    def unsorted_rows_of(
+        self, meter_id: int, months: Sequence[BucketKey]
+    ) -> Iterator[tuple[BucketKey, Sequence[UsageRow]]]:
+        """Return the unsorted records of each of these months, in the order of the ledger."""
+        for customer_id, start, dimensions, *_, stored in self.select_unsorted_blocks_of(meter_id, months):
+            yield (customer_id, start, dimensions), row_codec.decode_block_rows(stored)
+
+    def add_unsorted_blocks(self, meter_id: int, blocks: Sequence[UsageBlock]) -> None:
+        """Insert unsorted blocks."""
+        rows = [(meter_id, *row_codec.encode_block_columns(block), block.encoded) for block in blocks]
+        self.write_blocks(self.unsorted_table, rows)
 
     def mark_cancelled(self, meter_id: int, cancellations: Iterable[CancellationMark]) -> Sequence[CancellationMark]:
         """Apply cancellations and revocations to their records, and return those that can't be applied."""

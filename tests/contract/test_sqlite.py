@@ -298,8 +298,9 @@ def count_steps(store: SQLiteFile, days: int) -> int:
         metering.meters.configure("tokens")
         times = [NOW - timedelta(days=day) for day in range(days)]
         payload = {"stripe_customer_id": "acme", "value": "1"}
-        metering.record_many({"event_name": "tokens", "payload": payload, "timestamp": at} for at in times)
-        metering.catch_up()
+        for at in times:
+            metering.record("tokens", payload, timestamp=at)
+            metering.catch_up()
         steps: list[None] = []
         with views.read_session() as rows:
             assert isinstance(rows, SQLiteReadModels)

@@ -15,7 +15,9 @@ from tallybook.projections.blocks import (
     SPLIT_THRESHOLD,
     UsageBlock,
     UsageRow,
+    UsageRowWithOptions,
     decode_block,
+    decode_usage_rows,
     encode_block,
     encode_rows,
     split_into_blocks,
@@ -30,7 +32,7 @@ HOURS = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), max_size=9)
 def usage_rows_in(hours: list[tuple[int, int]]) -> list[UsageRow]:
     """Return new records in ledger order; each pair is an hour and a number of records."""
     at = [hour * HOUR + number for hour, record_count in hours for number in range(record_count)]
-    return [(occurred_at, position, Decimal(position), 0) for position, occurred_at in enumerate(at, 1)]
+    return [UsageRow(occurred_at, position, Decimal(position), 0) for position, occurred_at in enumerate(at, 1)]
 
 
 @given(HOURS.filter(bool))
@@ -45,7 +47,7 @@ def test_blocks_contain_each_usage_record_once_and_in_order(hours: list[tuple[in
     assert all(1 <= len(part) <= 8 for part in parts)
     assert len(parts) == 1 or len(rows) > 6
     for part, following in pairwise(parts):
-        ends_an_hour = part[-1][0] // HOUR != following[0][0] // HOUR
+        ends_an_hour = part[-1].occurred_at // HOUR != following[0].occurred_at // HOUR
         assert len(part) == 8 or (ends_an_hour and len(part) >= 3)
 
 
@@ -87,9 +89,9 @@ ROWS = st.lists(
     max_size=9,
 ).map(
     lambda usage: [
-        (at, position, value, recorded_at)
+        UsageRow(at, position, value, recorded_at)
         if unique_value is None and not is_filtered
-        else (at, position, value, recorded_at, None, unique_value, is_filtered)
+        else UsageRowWithOptions(at, position, value, recorded_at, None, unique_value, is_filtered)
         for position, (at, value, recorded_at, unique_value, is_filtered) in enumerate(usage, 5)
     ]
 )
@@ -103,6 +105,14 @@ def test_the_block_of_new_records_equals_that_of_the_decoded_records(rows: list[
     block = UsageBlock.from_rows(KEY, rows, has_filter=any(record.is_filtered for record in records))
     assert block.encoded == encoded == encode_block(records)
     assert msgspec.structs.replace(block, encoded=None) == UsageBlock.from_usage(KEY, records)
+
+
+@given(ROWS)
+def test_new_records_are_decoded_as_they_were_encoded(rows: list[UsageRow]) -> None:
+    """If one has options, a plain one is decoded with the defaults of these."""
+    with_options = [msgspec.convert(msgspec.to_builtins(row), UsageRowWithOptions) for row in rows]
+    has_options = any(isinstance(row, UsageRowWithOptions) for row in rows)
+    assert decode_usage_rows(encode_rows(rows)) == (with_options if has_options else rows)
 
 
 def _block(rows: list[UsageRow]) -> UsageBlock:

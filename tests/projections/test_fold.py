@@ -52,7 +52,7 @@ def test_a_page_is_grouped_by_meter() -> None:
         [(1, "Configured", METER), (2, "UsageRecorded", USAGE_STATE), (3, "EventCancelled", CANCEL)], {}, customer_ids()
     )
     assert (page.meter.event_name, page.has_meter_changes) == ("calls", True)
-    assert usage_rows(page) == [((1, 0, '["eu"]'), (1_000_000, 2, Decimal("-0.5"), 2_000_000))]
+    assert usage_rows(page) == [((1, 0, '["eu"]'), UsageRow(1_000_000, 2, Decimal("-0.5"), 2_000_000))]
     (cancellation,) = page.parts[0].cancellations
     assert (cancellation.position, cancellation.changed_position) == (2, 3)
 

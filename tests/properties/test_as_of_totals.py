@@ -33,7 +33,7 @@ from ..sampling import examples
 from .coverage import first_examples, search, stop_if_covered
 from .histories import BEGINNING, Step, catch_up_every, meters_of, run_steps, steps, totals_of
 from .naive import HistoryEntry, ReferenceTotals, compute_totals, effective, known_at
-from .test_blocks import CATCH_UP_INTERVALS, CUSTOMERS, LIMITS, MINUTES, PAGES, open_with_limits
+from .test_blocks import CATCH_UP_INTERVALS, CUSTOMERS, LIMITS, MINUTES, PAGES, Limits, open_with_limits
 from .test_queries import ALL_TIME
 
 BUCKET_KINDS = {MONTH_SECONDS: "month", DAY_SECONDS: "day", HOUR_SECONDS: "hour"}
@@ -42,9 +42,7 @@ PAUSES = st.lists(st.sampled_from([0, 1, 60, 3_600, -1, -60, -7_200]), min_size=
 
 
 @contextmanager
-def open_earlier_ledger(
-    history: list[Step], limits: tuple[int, int, int], page_size: int
-) -> Generator[tuple[Metering, Clock]]:
+def open_earlier_ledger(history: list[Step], limits: Limits, page_size: int) -> Generator[tuple[Metering, Clock]]:
     """Open a ledger as `open_with_limits` does, that stores decreasing times as earlier versions did."""
 
     def unchanged(rows: Sequence[EventRow], *_: object) -> Sequence[EventRow]:
@@ -118,7 +116,7 @@ def totals_by_window(
 @given(MIXED, LIMITS, PAGES, CATCH_UP_INTERVALS, BOUNDARIES, POINTS)
 def test_totals_as_of_any_point_equal_the_reference_model(
     history: list[Step],
-    limits: tuple[int, int, int],
+    limits: Limits,
     page_size: int,
     interval: int,
     boundaries: list[datetime],
@@ -150,7 +148,7 @@ def test_totals_as_of_any_point_equal_the_reference_model(
 @given(MIXED, LIMITS, PAGES, CATCH_UP_INTERVALS, POINTS, MARK_INTERVALS)
 def test_queries_as_of_any_point_equal_the_reference_model(
     history: list[Step],
-    limits: tuple[int, int, int],
+    limits: Limits,
     page_size: int,
     interval: int,
     shares: list[tuple[bool, int]],
@@ -202,7 +200,7 @@ def test_the_histories_cover_every_case() -> None:
     @given(MIXED, LIMITS, PAGES, CATCH_UP_INTERVALS, POINTS)
     def collect(
         history: list[Step],
-        limits: tuple[int, int, int],
+        limits: Limits,
         page_size: int,
         interval: int,
         shares: list[tuple[bool, int]],

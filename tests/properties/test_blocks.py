@@ -4,14 +4,16 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import pairwise
+from typing import NamedTuple
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tallybook.application import Metering
 from tallybook.domain.counting import UsageRecord
 from tallybook.domain.timestamps import to_microseconds
-from tallybook.projections import apply_delta, blocks
+from tallybook.projections import apply_delta, blocks, unsorted_usage
 from tallybook.projections.blocks import UsageBlock
 
 from ..notation import Clock
@@ -48,21 +50,38 @@ RANGES = st.lists(
     min_size=1,
     max_size=4,
 )
-LIMITS = st.sampled_from([(1, 1, 2), (2, 3, 4), (3, 4, 9), (64, 256, 1_000)])
+
+
+class Limits(NamedTuple):
+    """Numbers of records of short, split and longest blocks, and when usage is unsorted and how many bytes of it."""
+
+    short: int
+    long: int
+    longest: int
+    unsorted_days: int = 10
+    records_per_day: int = 8
+    unsorted_bytes: int = 20_000
+
+
+LIMITS = st.sampled_from([
+    Limits(1, 1, 2), Limits(2, 3, 4), Limits(3, 4, 9), Limits(64, 256, 1_000),
+    Limits(1, 1, 2, 1, 100, 60), Limits(2, 3, 4, 2, 2, 200), Limits(3, 4, 9, 1, 4), Limits(64, 256, 1_000, 1, 100, 400),
+])  # fmt: skip
 PAGES = st.integers(1, 40)
 CATCH_UP_INTERVALS = st.integers(1, 20)
 
 
 @contextmanager
-def open_with_limits(
-    history: list[Step], limits: tuple[int, int, int], page_size: int
-) -> Generator[tuple[Metering, Clock]]:
+def open_with_limits(history: list[Step], limits: Limits, page_size: int) -> Generator[tuple[Metering, Clock]]:
     """Open a ledger with the meters of a history, these block size limits and this page size."""
-    short, long, longest = limits
     with pytest.MonkeyPatch.context() as patch, open_ledger(meters_of(history)) as (metering, clock):
-        patch.setattr(apply_delta, "MIN_BLOCK_SIZE", short)
-        for name, limit in (("MIN_BLOCK_SIZE", short), ("SPLIT_THRESHOLD", long), ("MAX_BLOCK_SIZE", longest)):
-            patch.setattr(blocks, name, limit)
+        patch.setattr(apply_delta, "MIN_BLOCK_SIZE", limits.short)
+        patch.setattr(blocks, "MIN_BLOCK_SIZE", limits.short)
+        patch.setattr(blocks, "SPLIT_THRESHOLD", limits.long)
+        patch.setattr(blocks, "MAX_BLOCK_SIZE", limits.longest)
+        patch.setattr(unsorted_usage, "MIN_UNSORTED_DAYS", limits.unsorted_days)
+        patch.setattr(unsorted_usage, "FEW_RECORDS_PER_DAY", limits.records_per_day)
+        patch.setattr(unsorted_usage, "MAX_UNSORTED_BYTES", limits.unsorted_bytes)
         metering._projector.page_size = page_size  # pyright: ignore[reportPrivateUsage]
         yield metering, clock
 
@@ -71,7 +90,7 @@ def open_with_limits(
 @given(DENSE, LIMITS, PAGES, CATCH_UP_INTERVALS, RANGES)
 def test_any_range_and_window_equals_the_reference_model(
     history: list[Step],
-    limits: tuple[int, int, int],
+    limits: Limits,
     page_size: int,
     interval: int,
     ranges: list[tuple[datetime, datetime]],
@@ -103,7 +122,7 @@ def test_any_range_and_window_equals_the_reference_model(
 @given(DENSE, LIMITS, PAGES, CATCH_UP_INTERVALS, RANGES)
 def test_events_of_overlapping_blocks_are_ordered_by_time(
     history: list[Step],
-    limits: tuple[int, int, int],
+    limits: Limits,
     page_size: int,
     interval: int,
     ranges: list[tuple[datetime, datetime]],
@@ -124,14 +143,13 @@ def test_events_of_overlapping_blocks_are_ordered_by_time(
 
 @settings(max_examples=examples(25))
 @given(DENSE, LIMITS, PAGES, CATCH_UP_INTERVALS)
-def test_blocks_match_their_usage_records(
-    history: list[Step], limits: tuple[int, int, int], page_size: int, interval: int
-) -> None:
+def test_blocks_match_their_usage_records(history: list[Step], limits: Limits, page_size: int, interval: int) -> None:
     """Each record is in one block, in ledger order; the header of a block matches its records."""
     with open_with_limits(history, limits, page_size) as (metering, clock):
         entries = run_steps(metering, clock, history, after=catch_up_every(metering, interval))
         stored = list(stored_blocks(metering))
-        assert all(run == UsageBlock.from_usage(run.key, records) for run, records in stored)
+        for block, records in stored:
+            assert msgspec.structs.replace(block, encoded=None) == UsageBlock.from_usage(block.key, records)
         positions = [usage.position for _, records in stored for usage in records]
         assert sorted(positions) == [entry.position for entry in entries if not entry.cancels]
 
@@ -144,20 +162,25 @@ def stored_blocks(metering: Metering) -> Iterator[tuple[UsageBlock, list[UsageRe
         for meter in rows.meters().values():
             (folded,) = meter.folded
             bucket_seconds = 3_600 if folded.rules.event_time_window else 86_400
-            blocks = list(rows.blocks_between(folded.meter_id, None, bucket_seconds, start, end))
+            blocks = [
+                *rows.blocks_between(folded.meter_id, None, bucket_seconds, start, end),
+                *rows.unsorted_blocks_between(folded.meter_id, None, start, end),
+            ]
             yield from zip(blocks, rows.usage_in(folded.meter_id, blocks), strict=True)
 
 
 def test_the_histories_cover_every_case() -> None:
     """Some have blocks that were split, concatenated, overlap, are cancelled completely, or cross a ragged edge."""
-    expected_kinds = {"cut", "joined", "overlapping", "cancelled whole", "over an edge", "within", "of an hour"}
+    expected_kinds = {
+        "cut", "joined", "overlapping", "cancelled whole", "over an edge", "within", "of an hour", "unsorted",
+    }  # fmt: skip
     seen_kinds: set[str] = set()
 
     @first_examples(600)
     @given(DENSE, LIMITS, PAGES, CATCH_UP_INTERVALS, RANGES)
     def collect(
         history: list[Step],
-        limits: tuple[int, int, int],
+        limits: Limits,
         page_size: int,
         interval: int,
         ranges: list[tuple[datetime, datetime]],
@@ -184,6 +207,7 @@ def test_the_histories_cover_every_case() -> None:
             "cancelled whole": any(not run.totals.count for run, _ in stored),
             "over an edge": any(run.earliest < edge <= run.latest for run, _ in stored for edge in edges),
             "within": any(len(records) > 1 for _, records in stored),
+            "unsorted": any(run.encoded is not None for run, _ in stored),
             "of an hour": any(run.key[1] % (86_400 * 10**6) for run, _ in stored),
         }
         seen_kinds.update(kind for kind, is_there in present.items() if is_there)

@@ -126,8 +126,8 @@ def lock_tables_sql(datastore: PostgresDatastore, generation: int) -> Sequence[C
     They switch sequential scans off, because a plan made for few rows stays cached when there are many.
     """
     lock = datastore.format_sql(
-        "LOCK TABLE {schema}.{meters}, {schema}.{customers}, {schema}.{usage}, {schema}.{totals},"
-        " {schema}.{high_water_marks} IN ACCESS SHARE MODE",
+        "LOCK TABLE {schema}.{meters}, {schema}.{customers}, {schema}.{usage}, {schema}.{unsorted_usage},"
+        " {schema}.{totals}, {schema}.{high_water_marks} IN ACCESS SHARE MODE",
         **generation_tables(generation),
     )
     return lock, datastore.format_sql("SET LOCAL enable_seqscan = off")

@@ -16,11 +16,46 @@ def index_key(dimensions: str) -> str:
 _KEY_COLUMN = f"""dimensions_key TEXT COLLATE "C" NOT NULL CHECK (dimensions_key =
             CASE WHEN length(dimensions) <= {MAX_INDEX_KEY_LENGTH} THEN dimensions
             ELSE encode(sha256(convert_to(dimensions, 'UTF8')), 'hex') END)"""
+
+
+def _usage_statements(table: str) -> tuple[str, str]:
+    """Return the statements that create a table of usage blocks.
+
+    The encoded usage isn't compressed: that would take longer than everything else the server does for a row.
+    """
+    create = (
+        """CREATE TABLE {schema}.{usage} (
+        meter BIGINT NOT NULL,
+        customer BIGINT NOT NULL,
+        start BIGINT NOT NULL,
+        dimensions TEXT COLLATE "C" NOT NULL,
+        first_position BIGINT NOT NULL,
+        earliest BIGINT NOT NULL,
+        latest BIGINT NOT NULL,
+        sum TEXT NOT NULL,
+        count BIGINT NOT NULL,
+        last TEXT,
+        last_at BIGINT,
+        last_position BIGINT,
+        min_value TEXT,
+        max_value TEXT,
+        last_change BIGINT NOT NULL,
+        usages BYTEA NOT NULL,
+        """
+        + _KEY_COLUMN
+        + """,
+        PRIMARY KEY (meter, customer, start, dimensions_key, first_position)
+    )"""
+    )
+    alter = "ALTER TABLE {schema}.{usage} ALTER usages SET STORAGE EXTERNAL"
+    return create.replace("{usage}", f"{{{table}}}"), alter.replace("{usage}", f"{{{table}}}")
+
+
 READ_MODEL_SCHEMA = Schema(
     kind="read_models",
-    version=8,
+    version=9,
     is_disposable=True,
-    dynamic_tables=r"(meters|customers|usage|totals|high_water_marks)_\d+",
+    dynamic_tables=r"(meters|customers|usage|unsorted_usage|totals|high_water_marks)_\d+",
     statements=(
         f"""CREATE TABLE {{schema}}.generations (
             generation BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -54,30 +89,8 @@ GENERATION_STATEMENTS = (
         name TEXT COLLATE "C" NOT NULL,
         EXCLUDE USING hash (name WITH =)
     )""",
-    """CREATE TABLE {schema}.{usage} (
-        meter BIGINT NOT NULL,
-        customer BIGINT NOT NULL,
-        start BIGINT NOT NULL,
-        dimensions TEXT COLLATE "C" NOT NULL,
-        first_position BIGINT NOT NULL,
-        earliest BIGINT NOT NULL,
-        latest BIGINT NOT NULL,
-        sum TEXT NOT NULL,
-        count BIGINT NOT NULL,
-        last TEXT,
-        last_at BIGINT,
-        last_position BIGINT,
-        min_value TEXT,
-        max_value TEXT,
-        last_change BIGINT NOT NULL,
-        usages BYTEA NOT NULL,
-        """
-    + _KEY_COLUMN
-    + """,
-        PRIMARY KEY (meter, customer, start, dimensions_key, first_position)
-    )""",
-    # Not compressed: compression would take longer than everything else the server does for a row.
-    "ALTER TABLE {schema}.{usage} ALTER usages SET STORAGE EXTERNAL",
+    *_usage_statements("usage"),
+    *_usage_statements("unsorted_usage"),
     # Current buckets are updated repeatedly. Free space in the pages lets updates leave the indexes unchanged (HOT).
     """CREATE TABLE {schema}.{totals} (
         meter BIGINT NOT NULL,

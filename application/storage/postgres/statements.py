@@ -143,12 +143,12 @@ class PostgresReadModels(SqlReadModels):
         )
 
     def select_usage_of_customers(
-        self, meter_id: int, customer_ids: Sequence[int], first: int, start: int, end: int
+        self, table: str, meter_id: int, customer_ids: Sequence[int], first: int, start: int, end: int
     ) -> Iterator[Row]:
-        """Return the key and the encoded usage of the blocks of these customers with usage in [start, end)."""
+        """Return the key and the encoded usage of these customers' blocks in a table with usage in [start, end)."""
         return self._stream(
             "SELECT block.* FROM unnest(?::bigint[]) WITH ORDINALITY AS wanted (customer, ordinal)"
-            f" CROSS JOIN LATERAL (SELECT customer, start, dimensions, usages FROM {self.usage_table} AS stored"
+            f" CROSS JOIN LATERAL (SELECT customer, start, dimensions, usages FROM {table} AS stored"
             " WHERE meter = ? AND stored.customer = wanted.customer AND start >= ? AND start < ?"
             " AND latest >= ? AND earliest < ? OFFSET 0) AS block ORDER BY wanted.ordinal",
             (list(customer_ids), meter_id, first, end, start, end),
@@ -235,6 +235,28 @@ class PostgresReadModels(SqlReadModels):
             (meter_id, bucket_seconds),
         )
 
+    def select_unsorted_blocks_of(self, meter_id: int, months: Sequence[BucketKey]) -> Iterator[Row]:
+        """Return the unsorted blocks of each of these months with their encoded usage, in the order of the ledger."""
+        return self._select_wanted(
+            months,
+            f"SELECT {qualified_columns('block', self.BLOCK_COLUMNS)}, block.usages FROM {_WANTED}"
+            f" CROSS JOIN LATERAL (SELECT * FROM {self.unsorted_table} AS stored WHERE meter = ?"
+            " AND stored.customer = wanted.customer AND stored.start = wanted.start"
+            " AND stored.dimensions_key = wanted.dimensions_key ORDER BY first_position) AS block",
+            (meter_id,),
+        )
+
+    def select_unsorted_sizes(self, meter_id: int, months: Sequence[BucketKey]) -> Iterator[Row]:
+        """Return the key of each of these months with unsorted usage, and the length of its encoded usage."""
+        return self._select_wanted(
+            months,
+            f"SELECT months.* FROM {_WANTED} CROSS JOIN LATERAL (SELECT customer, start, dimensions,"
+            f" sum(octet_length(usages))::bigint FROM {self.unsorted_table} AS stored WHERE meter = ?"
+            " AND stored.customer = wanted.customer AND stored.start = wanted.start"
+            " AND stored.dimensions_key = wanted.dimensions_key GROUP BY customer, start, dimensions) AS months",
+            (meter_id,),
+        )
+
     def _select_wanted(self, keys: Sequence[BucketKey], statement: str, params: Sequence[object]) -> Iterator[Row]:
         """Return the rows of a statement that selects from _WANTED, the keys of these buckets."""
         key_batches = (keys[first : first + _KEYS_PER_STATEMENT] for first in range(0, len(keys), _KEYS_PER_STATEMENT))
@@ -254,15 +276,13 @@ class PostgresReadModels(SqlReadModels):
         """Insert the ids and names of new customers."""
         self._write(f"INSERT INTO {self.customers_table} SELECT * FROM {_unnest(('bigint', 'text'))}", rows)
 
-    def write_blocks(self, rows: Sequence[Row]) -> None:
-        """Insert rows of meter, block and encoded usage."""
+    def write_blocks(self, table: str, rows: Sequence[Row]) -> None:
+        """Insert rows of meter, block and encoded usage into the table of usage or of unsorted usage."""
         if len(rows) < _MIN_COPIED_ROWS:
-            self._write(
-                f"INSERT INTO {self.usage_table} SELECT * FROM {_unnest(_USAGE_COLUMN_TYPES)}", _with_keys(rows)
-            )
+            self._write(f"INSERT INTO {table} SELECT * FROM {_unnest(_USAGE_COLUMN_TYPES)}", _with_keys(rows))
             return
         self.connection.end_pipeline()  # rows can't be copied in a pipeline
-        statement = f"COPY {self.usage_table} FROM STDIN (FORMAT BINARY)"
+        statement = f"COPY {table} FROM STDIN (FORMAT BINARY)"
         with (
             translate_errors(self._location),
             self.connection.cursor() as cursor,
@@ -271,6 +291,16 @@ class PostgresReadModels(SqlReadModels):
             copy.set_types(_USAGE_COLUMN_TYPES)
             for row in rows:
                 copy.write_row((*row, index_key(row[3])))
+
+    def delete_unsorted_blocks(self, meter_id: int, months: Sequence[BucketKey]) -> None:
+        """Delete the unsorted usage of months."""
+        if months:
+            self._execute(
+                f"DELETE FROM {self.unsorted_table} AS stored USING {_WANTED} WHERE meter = ?"
+                " AND stored.customer = wanted.customer AND stored.start = wanted.start"
+                " AND stored.dimensions_key = wanted.dimensions_key",
+                (*_key_arrays(months), meter_id),
+            )
 
     def replace_blocks(self, rows: Sequence[Row]) -> None:
         """Replace such rows, which are identified by their bucket and first position."""

@@ -12,7 +12,7 @@ from .schema import Schema
 
 READ_MODEL_SCHEMA = Schema(
     application_id=0x54414C56,  # "TALV"
-    version=10,
+    version=11,
     is_disposable=True,
     statements=(
         f"""CREATE TABLE generations (
@@ -93,7 +93,7 @@ def _generation_statements(generation: int) -> tuple[str, ...]:
 
     Times are microseconds since 1970 UTC; amounts are exact decimal text.
     """
-    meters, customers, usage, totals, high_water_marks = table_names(generation)
+    meters, customers, usage, unsorted_usage, totals, high_water_marks = table_names(generation)
     return (
         f"""CREATE TABLE {meters} (
             meter INTEGER PRIMARY KEY,
@@ -103,25 +103,8 @@ def _generation_statements(generation: int) -> tuple[str, ...]:
             source TEXT
         )""",
         f"CREATE TABLE {customers} (customer INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
-        f"""CREATE TABLE {usage} (
-            meter INTEGER NOT NULL,
-            customer INTEGER NOT NULL,
-            start INTEGER NOT NULL,
-            dimensions TEXT NOT NULL,
-            first_position INTEGER NOT NULL,
-            earliest INTEGER NOT NULL,
-            latest INTEGER NOT NULL,
-            sum TEXT NOT NULL,
-            count INTEGER NOT NULL,
-            last TEXT,
-            last_at INTEGER,
-            last_position INTEGER,
-            min_value TEXT,
-            max_value TEXT,
-            last_change INTEGER NOT NULL,
-            usages BLOB NOT NULL,
-            PRIMARY KEY (meter, customer, start, dimensions, first_position)
-        )""",  # with rowids: the rows are long, so SQLite appends them instead of inserting them into the key order
+        _usage_statement(usage),
+        _usage_statement(unsorted_usage),
         f"""CREATE TABLE {totals} (
             meter INTEGER NOT NULL,
             bucket_seconds INTEGER NOT NULL,
@@ -145,3 +128,29 @@ def _generation_statements(generation: int) -> tuple[str, ...]:
             PRIMARY KEY (recorded_at, position)
         ) WITHOUT ROWID""",
     )
+
+
+def _usage_statement(table: str) -> str:
+    """Return the statement that creates a table of usage blocks.
+
+    It has rowids: the rows are long, so SQLite appends them instead of inserting them into the order of their keys.
+    """
+    return f"""CREATE TABLE {table} (
+        meter INTEGER NOT NULL,
+        customer INTEGER NOT NULL,
+        start INTEGER NOT NULL,
+        dimensions TEXT NOT NULL,
+        first_position INTEGER NOT NULL,
+        earliest INTEGER NOT NULL,
+        latest INTEGER NOT NULL,
+        sum TEXT NOT NULL,
+        count INTEGER NOT NULL,
+        last TEXT,
+        last_at INTEGER,
+        last_position INTEGER,
+        min_value TEXT,
+        max_value TEXT,
+        last_change INTEGER NOT NULL,
+        usages BLOB NOT NULL,
+        PRIMARY KEY (meter, customer, start, dimensions, first_position)
+    )"""

@@ -109,11 +109,11 @@ class SQLiteReadModels(SqlReadModels):
         )
 
     def select_usage_of_customers(
-        self, meter_id: int, customer_ids: Sequence[int], first: int, start: int, end: int
+        self, table: str, meter_id: int, customer_ids: Sequence[int], first: int, start: int, end: int
     ) -> Iterator[Row]:
-        """Return the key and the encoded usage of the blocks of these customers with usage in [start, end)."""
+        """Return the key and the encoded usage of these customers' blocks in a table with usage in [start, end)."""
         statement = (
-            f"SELECT customer, start, dimensions, usages FROM {self.usage_table} WHERE meter = ? AND customer = ?"
+            f"SELECT customer, start, dimensions, usages FROM {table} WHERE meter = ? AND customer = ?"
             " AND start >= ? AND start < ? AND latest >= ? AND earliest < ? ORDER BY start"
         )
         keys = ((meter_id, customer_id, first, end, start, end) for customer_id in customer_ids)
@@ -186,6 +186,22 @@ class SQLiteReadModels(SqlReadModels):
         )
         return self._select_wanted(keys, statement, (meter_id,))
 
+    def select_unsorted_blocks_of(self, meter_id: int, months: Sequence[BucketKey]) -> Iterator[Row]:
+        """Return the unsorted blocks of each of these months with their encoded usage, in the order of the ledger."""
+        statement = (
+            f"SELECT {self.BLOCK_COLUMNS}, usages FROM wanted CROSS JOIN {self.unsorted_table}"
+            " USING (customer, start, dimensions) WHERE meter = ? ORDER BY first_position"
+        )
+        return self._select_wanted(months, statement, (meter_id,))
+
+    def select_unsorted_sizes(self, meter_id: int, months: Sequence[BucketKey]) -> Iterator[Row]:
+        """Return the key of each of these months with unsorted usage, and the length of its encoded usage."""
+        statement = (
+            f"SELECT customer, start, dimensions, sum(length(usages)) FROM wanted CROSS JOIN {self.unsorted_table}"
+            " USING (customer, start, dimensions) WHERE meter = ? GROUP BY customer, start, dimensions"
+        )
+        return self._select_wanted(months, statement, (meter_id,))
+
     def _select_wanted(self, keys: Sequence[BucketKey], statement: str, params: Sequence[object]) -> Iterator[Row]:
         """Return the rows of a statement that joins the table `wanted` of these keys."""
         for first in range(0, len(keys), _KEYS_PER_STATEMENT):
@@ -208,9 +224,16 @@ class SQLiteReadModels(SqlReadModels):
         """Insert the ids and names of new customers."""
         self._connection.executemany(f"INSERT INTO {self.customers_table} (customer, name) VALUES (?, ?)", rows)
 
-    def write_blocks(self, rows: Sequence[Row]) -> None:
-        """Insert rows of meter, block and encoded usage."""
-        self._write("INSERT", self.usage_table, rows)
+    def write_blocks(self, table: str, rows: Sequence[Row]) -> None:
+        """Insert rows of meter, block and encoded usage into the table of usage or of unsorted usage."""
+        self._write("INSERT", table, rows)
+
+    def delete_unsorted_blocks(self, meter_id: int, months: Sequence[BucketKey]) -> None:
+        """Delete the unsorted usage of months."""
+        self._connection.executemany(
+            f"DELETE FROM {self.unsorted_table} WHERE meter = ? AND customer = ? AND start = ? AND dimensions = ?",
+            [(meter_id, *month) for month in months],
+        )
 
     def replace_blocks(self, rows: Sequence[Row]) -> None:
         """Replace such rows, which are identified by their bucket and first position."""
