@@ -26,10 +26,16 @@ class KeysRead:
         self.keys += keys
         return ()
 
+    def unsorted_sizes(self, meter_id: int, months: Sequence[BucketKey]) -> list[tuple[BucketKey, int]]:
+        """Note the keys, and return ten times the customer as the size."""
+        self.keys += months
+        return [(month, 10 * month[0]) for month in months]
+
 
 def write(rows: WrittenRows, customers: Sequence[int]) -> None:
-    """Add a bucket of each customer, as a page does."""
+    """Add a bucket and the size of the unsorted usage of each customer, as a page does."""
     keys = [(customer, 0, "") for customer in customers]
+    rows.set_unsorted_sizes(METER, {key: 10 * key[0] for key in keys})
     rows.add_buckets(METER, DAY, {key: Bucket(key, Totals(count=key[0]), ChangeSpan(1, 1)) for key in keys})
     rows.end_page("a page")
 
@@ -48,6 +54,20 @@ def test_only_unknown_rows_are_read() -> None:
     write(rows, (1, 2))
     write(rows, (2, 3))
     assert read(rows, (1, 3, 5)) == ([1, 3], [5])
+
+
+def test_the_size_of_unsorted_usage_is_read_once() -> None:
+    """It is known until all rows are discarded, also if it is 0. That of other months is 0 unless it is read."""
+    rows, months = WrittenRows(MAX_ROWS), [(0, 0, ""), (1, 0, ""), (5, 0, "")]
+    write(rows, (0, 1))
+    writer = KeysRead()
+    assert dict(rows.unsorted_sizes(cast(ReadModelWriter, writer), METER, months)) == {
+        month: 10 * month[0] for month in months
+    }
+    assert writer.keys == [(5, 0, "")]
+    write(rows, range(MAX_ROWS + 1))
+    list(rows.unsorted_sizes(cast(ReadModelWriter, writer), METER, months[:1]))
+    assert writer.keys == [(5, 0, ""), (0, 0, "")]
 
 
 def test_too_many_rows_are_discarded() -> None:
