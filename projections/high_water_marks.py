@@ -46,4 +46,4 @@ class PageMarks:
 
 def marks_after(latest: int, marks: Sequence[HighWaterMark]) -> list[HighWaterMark]:
     """Return the marks of a page that follows events of which `latest` is the latest time of recording."""
-    return [mark._replace(recorded_at=max(mark.recorded_at, latest)) for mark in marks]
+    return [mark if mark.recorded_at >= latest else mark._replace(recorded_at=latest) for mark in marks]
