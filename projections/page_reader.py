@@ -1,9 +1,11 @@
 """Reads the ledger page by page, and prefetches the next page."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from itertools import chain, groupby
+from operator import itemgetter
 from types import TracebackType
 from typing import NoReturn
 
@@ -11,6 +13,8 @@ from ..domain.errors import LedgerUnavailable
 from .models import CHUNK_SIZE, NON_USAGE_MARKER, LedgerEvent, RawPage
 from .ports import CANCELLATION_TOPICS, USAGE_RECORDED, BulkLedgerReader
 from .stored_events import DecodedEvent, PositionedEvent, decode_chunk, decode_rows
+
+_POSITION = itemgetter(0)
 
 
 class PageReader:
@@ -118,8 +122,8 @@ class LedgerPage:
 
     def _decode_chunk(self, usage_json: bytes) -> Sequence[DecodedEvent] | None:
         end = min(self._chunk_end(), self._page.last_position)
-        other_events = [event for event in self.other_events if self.position < event[0] <= end]
-        return decode_chunk(usage_json, other_events, self.position, end)
+        first, last = (bisect_right(self.other_events, position, key=_POSITION) for position in (self.position, end))
+        return decode_chunk(usage_json, self.other_events[first:last], self.position, end)
 
     def _read_rows(self) -> Sequence[PositionedEvent]:
         """Return the events of a chunk, decoded row by row. Raises ProjectionStopped."""
