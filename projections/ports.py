@@ -98,6 +98,10 @@ class ReadModelReader(Protocol):
         """Return the fingerprint of the event at that position."""
         ...
 
+    def page_id(self) -> str | None:
+        """Return the id of the last page that was written before this session; None before the first."""
+        ...
+
     def latest_recorded_at(self) -> int:
         """Return the latest time of recording, in microseconds since 1970 UTC, of the events up to that position."""
         ...
@@ -244,10 +248,6 @@ class ReadModelWriter(ReadModelReader, Protocol):
 
     def add_customers(self, customer_ids: Mapping[str, int]) -> None:
         """Insert new customers with their ids."""
-        ...
-
-    def page_id(self) -> str | None:
-        """Return the id of the last page that was written before this session; None before the first."""
         ...
 
     def last_short_blocks(self, meter_id: int, keys: Sequence[BucketKey]) -> Iterable[UsageBlock]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..domain.errors import LedgerUnavailable, ProjectionStopped
 from .apply_delta import apply_deltas
-from .customer_ids import CustomerIdCache
+from .customer_ids import MAX_KEPT_IDS, CustomerIdCache
 from .high_water_marks import marks_after
 from .models import MAX_FEW_EVENTS, PAGE_SIZE, LedgerEvent, PinnedRules, RawPage
 from .page_projector import PageProjector
@@ -78,6 +78,7 @@ class Projector:
         self.max_cancellations = max_cancellations
         self.workers = workers
         self._written_rows = WrittenRows()
+        self._id_cache = CustomerIdCache()
 
     def head(self) -> int:
         """Return the position of the newest event in the ledger."""
@@ -106,8 +107,8 @@ class Projector:
                 f"The read models are at position {position}, after the last event of the ledger. They belong to "
                 "another ledger or are corrupted; open the ledger again to rebuild them."
             )
-        started, start_position, id_cache = time.monotonic(), position, CustomerIdCache()
-        with self._page_projector(head - position) as page_projector:
+        started, start_position = time.monotonic(), position
+        with self._page_projector(head - position) as page_projector, self._take_id_cache() as id_cache:
             while position < head:
                 position = self._project_page(page_projector, id_cache, head, until)
                 if progress is not None:
@@ -121,11 +122,19 @@ class Projector:
 
         It raises ProjectionStopped at an event that can't be folded: `catch_up` projects those before it.
         """
-        with self._page_projector(start.head - start.position) as page_projector:
-            yield partial(self._fold_next, page_projector, CustomerIdCache(), start.head, None)
+        with self._page_projector(start.head - start.position) as page_projector, self._take_id_cache() as id_cache:
+            yield partial(self._fold_next, page_projector, id_cache, start.head, None)
 
     def _page_projector(self, events: int) -> PageProjector:
         return PageProjector(self.ledger, self.page_size, self.max_cancellations, events, self.workers)
+
+    @contextmanager
+    def _take_id_cache(self) -> Generator[CustomerIdCache]:
+        """Yield the ids of customers of earlier calls, which no other thread has meanwhile."""
+        id_cache, self._id_cache = self._id_cache, CustomerIdCache()
+        yield id_cache
+        if len(id_cache) <= MAX_KEPT_IDS:
+            self._id_cache = id_cache
 
     def _project_page(
         self, page_projector: PageProjector, id_cache: CustomerIdCache, head: int, until: int | None
@@ -188,6 +197,7 @@ class Projector:
             page_id = secrets.token_hex(16)
             writer.advance_position(reached, fingerprint, latest, page_id)
             written_rows.end_page(page_id)
+            id_cache.page_id = page_id
             self._written_rows = written_rows
 
         return write

@@ -167,6 +167,35 @@ def test_rows_of_a_rebuild_replace_those_in_memory(persistent_store: PersistentS
             assert read_model_rows(views) == fold_from_start(ledger, others, 10_000)
 
 
+def test_ids_of_customers_are_kept_until_other_rows_are_live(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They aren't read again for the next page, but in a generation whose rules name the customers in another order."""
+    read: list[str] = []
+    monkeypatch.setattr(
+        SqlReadModels, "customer_ids", _recording_method(SqlReadModels.customer_ids, "customer_ids", read)
+    )
+    rules = {"tokens": PinnedMeter((RulesPart(ALWAYS, Rules(customer_key="region")),))}
+    with store.metering() as metering, store.components() as (ledger, views):
+        metering.meters.configure("tokens", customer_key="customer")
+        projector = Projector(ledger, views)
+
+        def record_and_catch_up() -> int:
+            """Record an event of two customers; return how often their ids were read."""
+            for customer, region in (("acme", "bolt"), ("bolt", "acme")):
+                metering.record("tokens", {"customer": customer, "region": region, "value": "1"})
+            read.clear()
+            projector.catch_up()
+            return len(read)
+
+        assert [record_and_catch_up() for _ in range(3)] == [1, 1, 0]  # new, stored and known customers
+        other = views.create(rules).number
+        Projector(ledger, views.read_models(other)).catch_up()
+        views.make_live(other, {})
+        assert record_and_catch_up() == 1
+        with views.temporary(rules) as scratch:
+            Projector(ledger, scratch).catch_up()
+            assert read_model_rows(views) == read_model_rows(scratch)
+
+
 class OvertakenReadModels:
     """Read models that run an action between the folding and the writing of the first page.
 
