@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from .ports import ReadModelReader
 
 CACHE_SIZE = 100_000
-MAX_KEPT_IDS = 10_000
+MAX_IDS_BETWEEN_PROJECTIONS = 10_000
 """More ids are discarded at the end of a projection: 10,000 names of usual length take about 1 MB."""
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..domain.errors import LedgerUnavailable, ProjectionStopped
 from .apply_delta import apply_deltas
-from .customer_ids import MAX_KEPT_IDS, CustomerIdCache
+from .customer_ids import MAX_IDS_BETWEEN_PROJECTIONS, CustomerIdCache
 from .high_water_marks import marks_after
 from .models import MAX_FEW_EVENTS, PAGE_SIZE, LedgerEvent, PinnedRules, RawPage
 from .page_projector import PageProjector
@@ -133,7 +133,7 @@ class Projector:
         """Yield the ids of customers of earlier calls, which no other thread has meanwhile."""
         id_cache, self._id_cache = self._id_cache, CustomerIdCache()
         yield id_cache
-        if len(id_cache) <= MAX_KEPT_IDS:
+        if len(id_cache) <= MAX_IDS_BETWEEN_PROJECTIONS:
             self._id_cache = id_cache
 
     def _project_page(

@@ -167,7 +167,7 @@ def test_rows_of_a_rebuild_replace_those_in_memory(persistent_store: PersistentS
             assert read_model_rows(views) == fold_from_start(ledger, others, 10_000)
 
 
-def test_ids_of_customers_are_kept_until_other_rows_are_live(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ids_of_customers_are_read_once_for_the_same_rows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """They aren't read again for the next page, but in a generation whose rules name the customers in another order."""
     read: list[str] = []
     monkeypatch.setattr(
