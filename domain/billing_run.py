@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .acceptance_policy import AcceptancePolicy
 from .aggregate import Aggregate
-from .decimals import EXACT_CONTEXT, PlainDecimal
+from .decimal_fields import PlainDecimal
+from .decimals import EXACT_CONTEXT
 from .errors import InvalidTimeRange
 from .timestamps import ensure_time_range
 

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from .decimals import PlainDecimal
+from .decimal_fields import PlainDecimal
 from .rules import Rules
 
 

@@ -10,7 +10,8 @@ from typing import Annotated, Any, ClassVar, cast
 
 from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag, model_serializer, model_validator
 
-from .decimals import DECIMAL_CACHE, RuleNumber
+from .decimal_fields import RuleNumber
+from .decimals import DECIMAL_CACHE
 
 MAX_CONDITIONS = 100
 MAX_DEPTH = 5

@@ -19,7 +19,8 @@ from .aggregate import Aggregate
 from .authorship import authorship
 from .closed_bounds import check_overlap, fit_counted_range
 from .closed_period import ClosedPeriod, PeriodGroup, PeriodTotals, Settlement
-from .decimals import EXACT_CONTEXT, PlainDecimal
+from .decimal_fields import PlainDecimal
+from .decimals import EXACT_CONTEXT
 from .errors import (
     AdjustmentNotFound,
     InvalidTimeRange,

@@ -3,9 +3,6 @@
 import re
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation
 from functools import lru_cache
-from typing import Annotated
-
-from pydantic import BeforeValidator, PlainSerializer
 
 from .errors import InvalidValue, TooManyDigits
 from .text import abbreviated_repr
@@ -30,24 +27,8 @@ def canonical(number: Decimal) -> Decimal:
     return Decimal(text.rstrip("0").rstrip("."))
 
 
-PlainDecimal = Annotated[Decimal, PlainSerializer(to_plain_string, when_used="json")]
-"""A number in a stored event, written as plain decimal text, which is exact."""
-
-_PLAIN_DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
-_MAX_RULE_LENGTH = 64
-
-
-def _require_plain(value: object) -> object:
-    if isinstance(value, float):
-        raise ValueError("a float is not exact: use text, int or Decimal")  # noqa: TRY004 - pydantic expects it
-    if isinstance(value, str) and not (len(value) <= _MAX_RULE_LENGTH and _PLAIN_DECIMAL.fullmatch(value)):
-        raise ValueError("a number is plain decimal text like '25' or '-0.5'")
-    return value
-
-
-RuleNumber = Annotated[PlainDecimal, BeforeValidator(_require_plain)]
-"""A number in a rule of a meter. Its text is that of a value: `Decimal` would read ' 1', '1e5' and '1_000' too."""
-
+PLAIN_DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+"""The form of values and stored totals."""
 _MAX_CACHED_LENGTH = 20
 _CACHE_SIZE = 65_536
 
@@ -84,7 +65,7 @@ def check_significant_digits(text: str, max_digits: int, field: str) -> None:
 
 
 def _to_decimal(text: str) -> Decimal | None:
-    if _PLAIN_DECIMAL.fullmatch(text) is None:
+    if PLAIN_DECIMAL.fullmatch(text) is None:
         return None
     number = Decimal(text)
     return number or abs(number)  # "-0" becomes 0

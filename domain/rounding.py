@@ -6,7 +6,8 @@ from fractions import Fraction
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .decimals import EXACT_CONTEXT, RuleNumber
+from .decimal_fields import RuleNumber
+from .decimals import EXACT_CONTEXT
 
 FRACTIONAL_DIGITS = 15
 """The digits after the point of a quantity that has no finite decimal form, such as one third."""

@@ -10,7 +10,7 @@ from eventsourcing.persistence import IntegrityError
 from ...domain.acceptance_policy import AcceptancePolicy
 from ...domain.closed_period import ClosedPeriod, Settlement
 from ...domain.customer_periods import CustomerPeriods
-from ...domain.decimals import PlainDecimal
+from ...domain.decimal_fields import PlainDecimal
 from ...domain.errors import AdjustmentNotFound, PeriodNotEnded, PeriodOverlaps, SettlementExists
 from ...domain.text import abbreviated_repr
 from ..adjustment_results import Adjustment

@@ -1,8 +1,9 @@
 """The base class of all errors, and the six categories by what the caller can do."""
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic_core import CoreSchema, core_schema
+if TYPE_CHECKING:
+    from pydantic_core import CoreSchema
 
 
 class TallybookError(Exception):
@@ -32,8 +33,10 @@ class TallybookError(Exception):
         return {"code": self.code, "message": self.message, "field": self.field}
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, _source: type[Any], _handler: object) -> CoreSchema:
+    def __get_pydantic_core_schema__(cls, _source: type[Any], _handler: object) -> "CoreSchema":
         """Serialize the error as `as_dict` in results that pydantic or a web framework returns as JSON."""
+        from pydantic_core import core_schema  # noqa: PLC0415 - takes 12 ms, and a process that reads a file needs none
+
         text = core_schema.str_schema()
         fields = core_schema.dict_schema(text, core_schema.nullable_schema(text))
         serialization = core_schema.plain_serializer_function_ser_schema(cls.as_dict, return_schema=fields)
