@@ -65,9 +65,9 @@ class CsvBatch(RowBatch):
     `lines` are the numbers of their lines, `cells` the cells of each, and `invalid` those with a wrong number of them.
     """
 
-    def __init__(self, names: list[str]) -> None:
-        self._lines: list[int] = []
-        self.cells: list[list[str]] = []
+    def __init__(self, names: list[str], lines: list[int], cells: list[list[str]]) -> None:
+        self._lines = lines
+        self.cells = cells
         self._names = names
 
     def __len__(self) -> int:
@@ -118,22 +118,24 @@ def csv_batches(file: BinaryIO, dialect: CsvDialect) -> Iterator[CsvBatch]:
             text.readline()
         reader = _reader(text, dialect.delimiter)
         names, skipped = _header(reader), dialect.skipped_lines
-        line, size, batch = skipped + reader.line_num + 1, 0, CsvBatch(names)
+        line, size = skipped + reader.line_num + 1, 0
+        lines: list[int] = []
+        rows: list[list[str]] = []
         is_escaped = REASON_COLUMNS.issubset(names)  # a file of rejected rows
         try:
             for cells in reader:
                 if any(cells):
-                    batch.lines.append(line)
-                    batch.cells.append(list(map(unescape_formulas, cells)) if is_escaped else cells)
+                    lines.append(line)
+                    rows.append(list(map(unescape_formulas, cells)) if is_escaped else cells)
                     size += len("".join(cells)) + len(cells)
-                    if len(batch.lines) == BATCH_ROWS or size >= MAX_BATCH_SIZE:
-                        yield batch
-                        size, batch = 0, CsvBatch(names)
+                    if len(rows) == BATCH_ROWS or size >= MAX_BATCH_SIZE:
+                        yield CsvBatch(names, lines, rows)
+                        size, lines, rows = 0, [], []
                 line = skipped + reader.line_num + 1
         except csv.Error as error:
             raise MalformedFile(f"it is not CSV: {error}", line) from error
-        if batch.lines:
-            yield batch
+        if rows:
+            yield CsvBatch(names, lines, rows)
 
 
 def csv_lines(file: BinaryIO, encoding: str) -> Iterator[tuple[int, set[str]]]:
