@@ -27,7 +27,11 @@ from .usage import AttachToReceipts, UsageCommands
 class RowRecorder(Protocol):
     """Records the meter events of a file in batches."""
 
-    def record_many(self, meter_events: Iterable[object], *, attach: AttachToReceipts | None = None) -> Receipts:
+    def prepare(self, meter_events: Sequence[object]) -> Sequence[object]:
+        """Prepare a batch, which is then recorded by `record_many` of the result. Read nothing from a ledger."""
+        ...
+
+    def record_many(self, meter_events: Sequence[object], *, attach: AttachToReceipts | None = None) -> Receipts:
         """Record a batch, as `Metering.record_many` does."""
         ...
 
@@ -58,11 +62,15 @@ class ImportRecorder:
         """The id of the import; None while it has recorded nothing."""
         return None if self._run is None else self._run.run_id
 
-    def record_many(self, meter_events: Iterable[object], *, attach: AttachToReceipts | None = None) -> Receipts:
+    def prepare(self, meter_events: Sequence[object]) -> Sequence[object]:
+        """Return the meter events of a later batch, as `UsageCommands.prepare` does."""
+        return self._usage.prepare(meter_events, _no_authors(meter_events))
+
+    def record_many(self, meter_events: Sequence[object], *, attach: AttachToReceipts | None = None) -> Receipts:
         """Record a batch, as `Metering.record_many` does. The ledger stores how many of its meter events are new."""
-        meter_events = list(meter_events)
-        authors = [None] * len(meter_events)  # they need none of their own: the import has it
-        receipts = self._usage.record_many(meter_events, attach=attach, last_events=self._last_events, authors=authors)
+        receipts = self._usage.record_many(
+            meter_events, attach=attach, last_events=self._last_events, authors=_no_authors(meter_events)
+        )
         if receipts.accepted:
             self._run = self._next_run
         return receipts
@@ -92,6 +100,11 @@ class ImportRecorder:
             run.record_batch(**batch, at=at)
         self._next_run = run
         return [event for event in run.collect_events() if isinstance(event, Aggregate.Event)]
+
+
+def _no_authors(meter_events: Sequence[object]) -> list[None]:
+    """Return the authors of meter events, which need none of their own: the import has it."""
+    return [None] * len(meter_events)
 
 
 class ImportCommands:

@@ -58,19 +58,31 @@ class MeterCache:
         self._loaded.clear()
 
 
+class QueryNeeded(Exception):
+    """A meter has to be read from the ledger, which isn't possible at the moment."""
+
+
 class MeterAcceptors(dict[str, EventAcceptor]):
     """By event name, the functions that accept or reject the meter events of one batch.
 
-    `meters` are the meters that were used. A missing function is made; this raises MeterNotFound.
+    `meters` are the meters that were used. A missing function is made; this raises MeterNotFound. With `is_offline`,
+    QueryNeeded is raised instead of reading a meter from the ledger.
     """
 
     def __init__(
-        self, cache: MeterCache, policy: AcceptancePolicy, combinations: DimensionCombinations, now: datetime
+        self,
+        cache: MeterCache,
+        policy: AcceptancePolicy,
+        combinations: DimensionCombinations,
+        now: datetime,
+        *,
+        is_offline: bool = False,
     ) -> None:
         super().__init__()
         self.meters: list[Meter] = []
         self.has_default_ages = policy.has_default_ages
         self._cache = cache
+        self._is_offline = is_offline
         self._policy = policy
         self._combinations = combinations
         self._now = now
@@ -87,7 +99,7 @@ class MeterAcceptors(dict[str, EventAcceptor]):
             self._unchecked[event_name] = loaded
         else:
             try:
-                loaded = self._cache.load(event_name)
+                loaded = self._load(event_name)
             except MeterNotFound as error:
                 self._errors[event_name] = error
                 raise
@@ -98,13 +110,18 @@ class MeterAcceptors(dict[str, EventAcceptor]):
     def require_current(self, event_name: str) -> None:
         """Raise ConcurrentStreamUpdate if a meter that has rejected an event has changed since it was loaded."""
         loaded = self._unchecked.pop(event_name, None)
-        if loaded is not None and self._cache.load(event_name).versions != loaded.versions:
+        if loaded is not None and self._load(event_name).versions != loaded.versions:
             raise ConcurrentStreamUpdate(loaded.meter.id)
 
     def limits_beyond_defaults(self, data: MeterEventData, submitted_at: datetime | None) -> AcceptedUnder | None:
         """Return the limits by which a meter event is accepted that the default policy would reject."""
         default_range = self._default_range if submitted_at is None else default_accepted_range(submitted_at)
         return self._policy.beyond_default_ages(data.occurred_at, default_range)
+
+    def _load(self, event_name: str) -> LoadedMeter:
+        if self._is_offline:
+            raise QueryNeeded
+        return self._cache.load(event_name)
 
     def _acceptor_of(self, meter: Meter, derived_meters: Sequence[Meter]) -> EventAcceptor:
         at, policy, combinations = self._now, self._policy, self._combinations

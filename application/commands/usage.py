@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import cast
+from typing import NamedTuple, cast
 
 import msgspec
 from eventsourcing.persistence import IntegrityError
@@ -26,12 +26,13 @@ from ...domain.text import abbreviated_repr, is_storable
 from ...domain.timestamps import ensure_utc
 from ..ledger.known_events import KnownEvent, find_known_events, read_pruned_events
 from ..ledger.ledger import Ledger
+from ..ledger.mapper import NewMeterEvents
 from ..results import Receipt, Receipts
 from ..storage.key_value import KeyValueEntry
 from ..storage.ports import ConcurrentStreamUpdate
 from ..uuid7 import uuid7
 from .group_commit import GroupCommit
-from .meter_acceptors import MeterAcceptors, MeterCache
+from .meter_acceptors import MeterAcceptors, MeterCache, QueryNeeded
 from .receipts import Decision, build_receipts, compare_pruned, require_recorded
 
 AttachToReceipts = Callable[[Sequence[Receipt], datetime], Sequence[KeyValueEntry]]
@@ -39,6 +40,23 @@ AttachToReceipts = Callable[[Sequence[Receipt], datetime], Sequence[KeyValueEntr
 LastEvents = Callable[[Sequence[MeterEventData], datetime], Sequence[Aggregate.Event]]
 """Returns events to store after new meter events, given these and the time they were decided at."""
 _ANY_AGE = {"max_age": None, "max_ahead": None}
+
+
+class _DecidedBatch(NamedTuple):
+    """The decisions on a batch, the new meter events, and the meters and the time that they were decided with."""
+
+    decisions: Sequence[Decision]
+    accepted: NewMeterEvents
+    meters: Sequence[Meter]
+    at: datetime
+
+
+class PreparedMeterEvents(list[object]):
+    """Meter events that were decided before they are recorded."""
+
+    def __init__(self, meter_events: Iterable[object], decided: _DecidedBatch) -> None:
+        super().__init__(meter_events)
+        self.decided = decided
 
 
 class UsageCommands:
@@ -108,6 +126,18 @@ class UsageCommands:
         """Return the receipts of `record_new`, of which none is pending: an archive was read for those that are."""
         return compare_pruned(self.ledger, receipts)
 
+    def prepare(self, meter_events: Sequence[object], authors: Sequence[Author | None]) -> Sequence[object]:
+        """Decide meter events before `record_many` is called with the result, which saves time then.
+
+        Nothing is read from the ledger: if that is necessary, the meter events are returned as they are.
+        """
+        try:
+            decided = self._decide(meter_events, [None] * len(meter_events), authors, self.policy, is_offline=True)
+        except QueryNeeded:
+            return meter_events
+        decided.accepted.encode()
+        return PreparedMeterEvents(meter_events, decided)
+
     def _record(
         self,
         meter_events: Iterable[object],
@@ -118,6 +148,7 @@ class UsageCommands:
         *,
         reads_archive: bool,
     ) -> Receipts:
+        decided = meter_events.decided if isinstance(meter_events, PreparedMeterEvents) else None
         raw_events = list(_require_iterable(meter_events))
         event_authors = [current_author()] * len(raw_events) if authors is None else list(authors)
         if len(event_authors) != len(raw_events):
@@ -129,26 +160,36 @@ class UsageCommands:
         policy = self.policy if submitted_at is None else self.policy.model_copy(update=_ANY_AGE)
         submission_times = [None] * len(raw_events) if submitted_at is None else submitted_at
         while True:
-            now = self._now()
-            acceptors = MeterAcceptors(self._meters, policy, self._combinations, now)
             try:
-                decisions = [
-                    _decide(raw_event, acceptors, at, author)
-                    for raw_event, at, author in zip(raw_events, submission_times, event_authors, strict=True)
-                ]
-                return self._store(decisions, acceptors.meters, now, attach, last_events, reads_archive=reads_archive)
+                decided = decided or self._decide(raw_events, submission_times, event_authors, policy)
+                return self._store(decided, attach, last_events, reads_archive=reads_archive)
             except ConcurrentStreamUpdate:
                 self._meters.clear()
-                continue  # a meter was changed meanwhile: decide again under its new state
+                decided = None  # a meter was changed meanwhile: decide again under its new state
+
+    def _decide(
+        self,
+        raw_events: Sequence[object],
+        submission_times: Sequence[datetime | None],
+        authors: Sequence[Author | None],
+        policy: AcceptancePolicy,
+        *,
+        is_offline: bool = False,
+    ) -> _DecidedBatch:
+        now = self._now()
+        acceptors = MeterAcceptors(self._meters, policy, self._combinations, now, is_offline=is_offline)
+        decisions = [
+            _decide(raw_event, acceptors, at, author)
+            for raw_event, at, author in zip(raw_events, submission_times, authors, strict=True)
+        ]
+        return _DecidedBatch(decisions, _first_by_identifier(decisions), acceptors.meters, now)
 
     def _now(self) -> datetime:
         return ensure_utc(self.clock(), "clock")
 
     def _store(
         self,
-        decisions: Sequence[Decision],
-        meters: Iterable[Meter],
-        now: datetime,
+        decided: _DecidedBatch,
         attach: AttachToReceipts | None,
         last_events: LastEvents | None,
         *,
@@ -159,7 +200,7 @@ class UsageCommands:
         The insert is optimistic: all events are inserted at once. If identifiers are taken, by earlier events or by
         another process meanwhile, nothing is stored; the stored events are looked up and the remaining ones inserted.
         """
-        accepted = _first_by_identifier(decisions)
+        decisions, accepted, meters, now = decided
         rejected = {
             decision.identifier for decision in decisions if decision.data is None and decision.identifier is not None
         }
@@ -185,7 +226,9 @@ class UsageCommands:
                 if not taken:
                     raise
                 stored.update(taken)
-                accepted = {identifier: data for identifier, data in accepted.items() if identifier not in taken}
+                accepted = NewMeterEvents(
+                    (identifier, data) for identifier, data in accepted.items() if identifier not in taken
+                )
         return build_receipts(decisions, stored, positions) if receipts is None else receipts
 
     def _find_known(self, identifiers: Iterable[str], *, reads_archive: bool) -> dict[str, KnownEvent]:
@@ -225,9 +268,9 @@ def _with_author(data: MeterEventData, author: Author | None, limits: AcceptedUn
     )
 
 
-def _first_by_identifier(decisions: Iterable[Decision]) -> dict[str, MeterEventData]:
+def _first_by_identifier(decisions: Iterable[Decision]) -> NewMeterEvents:
     """Return the first accepted event of each identifier."""
-    accepted: dict[str, MeterEventData] = {}
+    accepted = NewMeterEvents()
     for decision in decisions:
         if decision.data is not None and decision.identifier is not None:
             accepted.setdefault(decision.identifier, decision.data)

@@ -64,8 +64,26 @@ encode_meter_event = msgspec.json.Encoder(enc_hook=str).encode  # the hook encod
 decode_meter_event = msgspec.json.Decoder(MeterEventData).decode
 
 
+class NewMeterEvents(dict[str, MeterEventData]):
+    """New meter events by identifier."""
+
+    _rows: list[EventRow] | None = None
+
+    def encode(self) -> list[EventRow]:
+        """Return the rows to store. They are encoded when this is first called, after which no event may be added."""
+        if self._rows is None:
+            self._rows = _encode_rows(self)
+        return self._rows
+
+
 def meter_event_rows(data_by_identifier: Mapping[str, MeterEventData]) -> list[EventRow]:
     """Return the rows to store for new meter events, by identifier."""
+    if isinstance(data_by_identifier, NewMeterEvents):
+        return data_by_identifier.encode()
+    return _encode_rows(data_by_identifier)
+
+
+def _encode_rows(data_by_identifier: Mapping[str, MeterEventData]) -> list[EventRow]:
     return [
         (MeterEvent.stream_id(identifier), 1, USAGE_RECORDED, encode_meter_event(data))
         for identifier, data in data_by_identifier.items()

@@ -27,7 +27,7 @@ _Column = Sequence[str]
 _TEXT_TYPES = frozenset({str, int, Decimal, type(None)})
 
 
-class _Plan(NamedTuple):
+class ColumnPlan(NamedTuple):
     """How to map the rows of meters with the same keys: the column of each payload key, and keys with fixed values."""
 
     keys: MeterKeys
@@ -50,7 +50,7 @@ class ColumnMapper:
 
         If not, `RowMapper.find_unclear` finds out for each row.
         """
-        plan = self._plan_for(batch)
+        plan = self.plan(batch)
         if plan is None or not self._timestamps.are_clear(_column(batch, self._mapping.timestamp)):
             return False
         value_column = plan.keys.value_column
@@ -58,12 +58,26 @@ class ColumnMapper:
             plan.keys, _texts(batch, value_column)
         )
 
-    def map(self, batch: RowBatch) -> list[CheckedMeterEventInput] | None:
-        """Return the meter event of each row; None if `RowMapper` has to map them.
+    def plan(self, batch: RowBatch) -> ColumnPlan | None:
+        """Return how to map these rows; None if `RowMapper` has to map them."""
+        required = [self._mapping.timestamp, *(() if self._mapping.event_name is not None else ("event_name",))]
+        columns = self._columns_of(batch)
+        if not set(required).issubset(columns) or not len(batch) or batch.has_errors:
+            return None
+        event_names = {*self._event_names(batch)}
+        if not _is_text(list(event_names)) or "" in event_names:
+            return None
+        try:
+            keys = {self._keys_of(event_name) for event_name in event_names}
+        except (InvalidRequest, NotFound):  # those of the rows; not that the ledger is unavailable
+            return None
+        return self._plan_of(keys.pop(), columns) if len(keys) == 1 else None
+
+    def map(self, batch: RowBatch, plan: ColumnPlan | None) -> list[CheckedMeterEventInput] | None:
+        """Return the meter event of each row, given the plan of the batch; None if `RowMapper` has to map them.
 
         They have no identifier if the file has no column of that name.
         """
-        plan = self._plan_for(batch)
         if plan is None:
             return None
         payload = {key: _texts(batch, column) for key, column in plan.columns.items()}
@@ -91,22 +105,7 @@ class ColumnMapper:
             return None
         return [prefix + identifier for identifier in identifiers] if prefix else identifiers
 
-    def _plan_for(self, batch: RowBatch) -> _Plan | None:
-        """Return how to map these rows; None if `RowMapper` has to map them."""
-        required = [self._mapping.timestamp, *(() if self._mapping.event_name is not None else ("event_name",))]
-        columns = self._columns_of(batch)
-        if not set(required).issubset(columns) or not len(batch) or batch.has_errors:
-            return None
-        event_names = {*self._event_names(batch)}
-        if not _is_text(list(event_names)) or "" in event_names:
-            return None
-        try:
-            keys = {self._keys_of(event_name) for event_name in event_names}
-        except (InvalidRequest, NotFound):  # those of the rows; not that the ledger is unavailable
-            return None
-        return self._plan_of(keys.pop(), columns) if len(keys) == 1 else None
-
-    def _plan_of(self, keys: MeterKeys, file_columns: Sequence[str]) -> _Plan | None:
+    def _plan_of(self, keys: MeterKeys, file_columns: Sequence[str]) -> ColumnPlan | None:
         mapping = self._mapping
         sources = [(key, column) for column, key in (*payload_columns(file_columns), *mapping.payload.items())]
         named = ((keys.value, mapping.value), (keys.customer, mapping.customer))
@@ -122,7 +121,7 @@ class ColumnMapper:
             and _is_text(list(fixed.values()), MAX_VALUE_LENGTH)
             and all(fixed.values())
         )
-        return _Plan(keys, columns, fixed) if is_usual else None
+        return ColumnPlan(keys, columns, fixed) if is_usual else None
 
     def _columns_of(self, batch: RowBatch) -> Sequence[str]:
         """Return the columns of a batch; none if its rows have different ones."""
@@ -159,7 +158,7 @@ def _is_text(column: _Column, max_length: int | None = None) -> bool:
     return is_storable(joined) and (max_length is None or max(map(len, column), default=0) <= max_length)
 
 
-def _payloads(plan: _Plan, payload: Mapping[str, _Column], count: int) -> list[dict[str, str]]:
+def _payloads(plan: ColumnPlan, payload: Mapping[str, _Column], count: int) -> list[dict[str, str]]:
     """Return the payload of each of `count` rows, without its empty cells."""
     columns = [*payload.values(), *(repeat(value, count) for value in plan.fixed.values())]
     keys = [*payload, *plan.fixed]

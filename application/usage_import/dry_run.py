@@ -1,6 +1,6 @@
 """Dry run of an import: it is recorded in a temporary ledger with the same meters, so that the same rules apply."""
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,13 +31,16 @@ class DryRun:
         self._target = target
         self._recorder = target.imports.start(file, digest)
 
-    def record_many(self, meter_events: Iterable[object], *, attach: AttachToReceipts | None = None) -> Receipts:
+    def prepare(self, meter_events: Sequence[object]) -> Sequence[object]:
+        """Return the meter events as they are."""
+        return meter_events
+
+    def record_many(self, meter_events: Sequence[object], *, attach: AttachToReceipts | None = None) -> Receipts:
         """Return the receipts of a batch."""
-        batch = list(meter_events)
-        wanted = {identifier for event in batch if (identifier := _identifier(event)) is not None}
+        wanted = {identifier for event in meter_events if (identifier := _identifier(event)) is not None}
         known = self._target.imports.ledger.find_meter_events(wanted)
         _copy_meter_events(self._source, self._target.imports.ledger, wanted - known.keys())
-        return self._recorder.record_many(batch, attach=attach)
+        return self._recorder.record_many(meter_events, attach=attach)
 
     def finish(self, *, rows: int, accepted: int, duplicates: int, conflicts: int, rejected: int) -> None:
         """End the dry run."""

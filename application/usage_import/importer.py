@@ -3,54 +3,36 @@
 import gc
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import repeat
-from typing import NamedTuple, cast
+from typing import cast
 
-from msgspec.structs import replace as replace_fields
-
-from ...domain.errors import (
-    DatabasePermissionDenied,
-    InvalidImportFile,
-    LedgerCorrupted,
-    LedgerUnavailable,
-    TallybookError,
-)
-from ...domain.meter_event_input import MeterEventInput, parse_meter_event
+from ...domain.errors import InvalidImportFile, TallybookError
+from ...domain.meter_event_input import parse_meter_event
 from ...domain.rules import Rules
 from ...domain.rules_schedule import RulesSchedule
 from ..commands.imports import RowRecorder
 from ..metering import Metering
 from ..results import Outcome, Receipt, Receipts
 from ..storage.key_value import KeyValueEntry
-from .column_mapper import ColumnMapper
+from ..storage.overlapped_work import overlapped_work
+from .batch_parser import BatchParser, ParsedBatch, with_next
+from .column_mapper import ColumnPlan
 from .columns import ColumnMapping
 from .files import ProgressCallback, UsageFile
 from .formats import OBJECTS_PER_COLLECTION, Row, RowBatch
 from .json_rows import PAYLOAD_PREFIX
 from .meter_lookup import MeterLookup
 from .results import BatchOutcomes, ImportSummary, PreviewRow, RejectedRow
-from .row_mapper import RowFormat, RowMapper, cell_at
+from .row_mapper import RowFormat, RowMapper
 from .row_names import RowNames
 
 _MAX_LISTED_COLUMNS, _MAX_LISTED_CHARACTERS = 20, 500
 MAX_PREVIEW_ROWS = 5
-
-
-class _ParsedBatch(NamedTuple):
-    """Rows with the meter event of each, or the error that it is rejected with.
-
-    `generated` are the indexes of those whose identifier was generated.
-    """
-
-    batch: RowBatch
-    meter_events: Sequence[MeterEventInput | Mapping[str, object] | TallybookError]
-    generated: Collection[int] = ()
-
 
 OnRejected = Callable[[RejectedRow, Row], None]
 """Called with each row that is not recorded, and with what was read."""
@@ -98,8 +80,8 @@ class UsageImporter:
         self._row_format = row_format = replace(row_format, numbers=numbers)
         get_schedule = lru_cache(MeterLookup(metering).schedule)
         self._mapper = RowMapper(row_format, get_schedule, file.columns)
-        self._column_mapper = ColumnMapper(row_format, self._mapper.keys_of, file.columns)
-        self._names = RowNames(source, columns.customer_name, file.columns)
+        names = RowNames(source, columns.customer_name, file.columns)
+        self._parser = BatchParser(row_format, self._mapper, names, file.columns)
         self._attach = attach
         self._skipped_rows = skipped_rows
         self._is_checked = is_checked
@@ -147,20 +129,43 @@ class UsageImporter:
         return summary
 
     def _record_rows(self, on_rejected: OnRejected | None, advance: ProgressCallback | None) -> None:
+        """Record the rows in batches. While the database inserts one, the next one is prepared."""
         started = time.monotonic()
+        self._prepared: ParsedBatch | None = None
+        progress = 0, 0
+
+        def report(read: int, size: int) -> None:
+            nonlocal progress
+            progress = read, size
+            if advance is not None:
+                advance(read, size)
+
+        for planned, following in with_next(self._planned_batches(report)):
+            report(*progress)  # again, so that the caller can end the import before each batch
+            parsed, self._prepared = self._prepared or self._parser.parse(*planned), None
+            with overlapped_work(partial(self._prepare, following)):
+                self._record(parsed, on_rejected)
+            self.summary.seconds = time.monotonic() - started
+
+    def _prepare(self, planned: tuple[RowBatch, ColumnPlan | None] | None) -> None:
+        """Parse and decide the next batch, if there is one and neither takes a query."""
+        parsed = None if planned is None else self._parser.parse_columns(*planned)
+        if parsed is not None:
+            self._prepared = parsed._replace(valid=self.recorder.prepare(parsed.valid))
+
+    def _planned_batches(self, advance: ProgressCallback) -> Iterator[tuple[RowBatch, ColumnPlan | None]]:
+        """Yield the rows that weren't recorded before, with how to map them by columns."""
         skipped = self._skipped_rows
         for batch in self.file.batches(advance):
             if skipped:
                 rows, skipped = batch.rows[skipped:], max(0, skipped - len(batch))
                 for row in batch.rows[: len(batch) - len(rows)]:
-                    self._skip(row)
+                    self._parser.skip(row)
                 batch = RowBatch(rows)  # noqa: PLW2901
             if len(batch):
-                self._record(self._parse_all(batch), on_rejected)
-            self.summary.seconds = time.monotonic() - started
+                yield batch, self._parser.plan(batch)
 
-    def _record(self, parsed: _ParsedBatch, on_rejected: OnRejected | None) -> None:
-        meter_events = [event for event in parsed.meter_events if not isinstance(event, TallybookError)]
+    def _record(self, parsed: ParsedBatch, on_rejected: OnRejected | None) -> None:
         attach = self._attach
         outcomes: BatchOutcomes | None = None
 
@@ -170,7 +175,7 @@ class UsageImporter:
             outcomes = self._outcomes(parsed, receipts)
             return attach(outcomes, at)
 
-        receipts = self.recorder.record_many(meter_events, attach=None if attach is None else attach_to_receipts)
+        receipts = self.recorder.record_many(parsed.valid, attach=None if attach is None else attach_to_receipts)
         self.summary.run_id = self.recorder.run_id
         self._preview(parsed, receipts)
         outcomes = outcomes or self._outcomes(parsed, receipts)
@@ -180,15 +185,11 @@ class UsageImporter:
                 self.summary.first_rejected.append(rejected_row)
             if on_rejected is not None:
                 on_rejected(rejected_row, row)
+        self.summary.generated += len(parsed.generated)
         self.summary.generated_duplicates += len(outcomes.generated_duplicates)
         self.summary.cancelled_duplicates += self.metering.imports.count_cancelled(outcomes.generated_duplicates)
 
-    def _skip(self, row: Row) -> None:
-        """Count an earlier row without an identifier, so that later equal rows are further occurrences."""
-        if row.error is None and cell_at(row.cells, self._columns.identifier_column) in (None, ""):
-            self._parse(row)
-
-    def _preview(self, parsed: _ParsedBatch, receipts: Receipts) -> None:
+    def _preview(self, parsed: ParsedBatch, receipts: Receipts) -> None:
         """Add the first rows that are recorded to the summary."""
         first_rows = self.summary.first_rows
         if len(first_rows) >= MAX_PREVIEW_ROWS:
@@ -204,44 +205,7 @@ class UsageImporter:
                 assert event.timestamp is not None  # the mapper requires one
                 first_rows.append(PreviewRow(line, event.event_name, event.timestamp, event.identifier, event.payload))
 
-    def _parse_all(self, batch: RowBatch) -> _ParsedBatch:
-        """Return the meter event of each row, or the error that it is rejected with."""
-        meter_events = self._column_mapper.map(batch)
-        if meter_events is not None and meter_events[0].identifier is not None:
-            return _ParsedBatch(batch, meter_events)
-        if meter_events is not None:
-            self.summary.generated += len(batch)
-            named = [
-                replace_fields(event, identifier=self._name(row, event.event_name))
-                for row, event in zip(batch.rows, meter_events, strict=True)
-            ]
-            return _ParsedBatch(batch, named, range(len(batch)))
-        parsed = list(map(self._parse, batch.rows))
-        generated = {index for index, (_, is_generated) in enumerate(parsed) if is_generated}
-        return _ParsedBatch(batch, [meter_event for meter_event, _ in parsed], generated)
-
-    def _parse(self, row: Row) -> tuple[Mapping[str, object] | TallybookError, bool]:
-        """Return the meter event of a row, or its error, and whether the identifier was generated."""
-        if row.error is not None:
-            return row.error, False
-        try:
-            meter_event = self._mapper.map(row.cells)
-        except (LedgerCorrupted, LedgerUnavailable, DatabasePermissionDenied):
-            raise  # nothing is wrong with the row
-        except TallybookError as error:
-            return error, False
-        event_name = meter_event["event_name"]
-        is_generated = meter_event["identifier"] is None and isinstance(event_name, str)
-        if is_generated:
-            meter_event["identifier"] = self._name(row, cast(str, event_name))
-            self.summary.generated += 1
-        return meter_event, is_generated
-
-    def _name(self, row: Row, event_name: str) -> str:
-        """Return an identifier for a row that has none."""
-        return self._names.name(row.cells, event_name, cell_at(row.cells, self._columns.timestamp))
-
-    def _outcomes(self, parsed: _ParsedBatch, receipts: Sequence[Receipt]) -> BatchOutcomes:
+    def _outcomes(self, parsed: ParsedBatch, receipts: Sequence[Receipt]) -> BatchOutcomes:
         """Return the outcomes of the rows of a batch, given the receipts of those that are meter events."""
         count = len(parsed.batch)
         if len(receipts) == count and all(receipt.outcome is Outcome.ACCEPTED for receipt in receipts):

@@ -90,16 +90,20 @@ def rows_of(*cells: Sequence[object]) -> RowBatch:
 def check(batch: RowBatch, row_format: RowFormat, meters: Mapping[str, RulesSchedule]) -> bool:
     """Return whether the mapper for columns maps the rows. Then it does so as the one for rows does."""
     row_mapper, column_mapper = mappers(row_format, meters)
-    by_names = ColumnMapper(row_format, row_mapper.keys_of, None).map(batch)
-    assert by_names == column_mapper.map(batch)  # as in JSON, whose rows name their own columns
+    by_names = map_columns(ColumnMapper(row_format, row_mapper.keys_of, None), batch)
+    assert by_names == map_columns(column_mapper, batch)  # as in JSON, whose rows name their own columns
     if column_mapper.are_clear(batch):
         assert [row_mapper.find_unclear(row.cells) for row in batch.rows] == [[] for _ in batch.rows]
-    meter_events = column_mapper.map(batch)
+    meter_events = map_columns(column_mapper, batch)
     if meter_events is None:
         return False
     expected = [parse_meter_event(row_mapper.map(row.cells)) for row in batch.rows]
     assert list(map(_fields, meter_events)) == list(map(_fields, expected))
     return True
+
+
+def map_columns(mapper: ColumnMapper, batch: RowBatch) -> Sequence[MeterEventInput] | None:
+    return mapper.map(batch, mapper.plan(batch))
 
 
 def _fields(event: MeterEventInput) -> tuple[object, ...]:
@@ -148,6 +152,6 @@ def test_a_file_without_payload_columns(meters: Mapping[str, RulesSchedule]) -> 
     row_mapper = RowMapper(row_format, meters.__getitem__, columns)
     cells = [dict(zip(columns, (USUAL[2], f"req-{number}"), strict=True)) for number in range(3)]
     batch = RowBatch([Row(line, row, 1) for line, row in enumerate(cells, 2)])
-    mapped = ColumnMapper(row_format, row_mapper.keys_of, columns).map(batch)
+    mapped = map_columns(ColumnMapper(row_format, row_mapper.keys_of, columns), batch)
     assert mapped is not None
     assert list(map(_fields, mapped)) == [_fields(parse_meter_event(row_mapper.map(row))) for row in cells]

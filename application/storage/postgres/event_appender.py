@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from psycopg import Connection
 from psycopg.rows import tuple_row
 
 from ....projections.models import LedgerEvent
@@ -12,6 +11,7 @@ from ..ports import EventRow, PositionedEventRow
 from ..recorded_time import recorded_at_of
 from ..sql_events import SELECT_HEAD, SELECT_PAGE, SELECT_STORED_ROWS
 from .connection import MIN_VERSION_TRANSACTION_TIMEOUT
+from .monitored_connection import MonitoredConnection
 
 if TYPE_CHECKING:
     from .event_recorder import PostgresEventRecorder
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 class PostgresEventAppender:
     """The ledger inside a transaction that excludes other writers."""
 
-    def __init__(self, recorder: "PostgresEventRecorder", connection: Connection[Any], last_time: bytes | None) -> None:
+    def __init__(
+        self, recorder: "PostgresEventRecorder", connection: MonitoredConnection, last_time: bytes | None
+    ) -> None:
         self._recorder = recorder
         self._connection = connection
         self._last_time = last_time

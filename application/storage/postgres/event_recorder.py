@@ -192,7 +192,7 @@ class PostgresEventRecorder(PostgresPruning, SqlEventReader, PostgresApplication
         Wait for a server that accepts changes, because what is done in the block can't be repeated here.
         """
 
-        def begin() -> tuple[Connection[Any], bytes | None]:
+        def begin() -> tuple[MonitoredConnection, bytes | None]:
             return transaction.enter_context(self._locked_transaction())
 
         with ExitStack() as transaction:
@@ -200,7 +200,7 @@ class PostgresEventRecorder(PostgresPruning, SqlEventReader, PostgresApplication
 
     def insert_rows_in_transaction(
         self,
-        connection: Connection[Any],
+        connection: MonitoredConnection,
         rows: Sequence[EventRow],
         last_time: bytes | None,
         expected_versions: Mapping[str, int] | None = None,
@@ -210,10 +210,10 @@ class PostgresEventRecorder(PostgresPruning, SqlEventReader, PostgresApplication
         return self._insert_locked(connection, ordered, expected_versions or {})
 
     @contextmanager
-    def _locked_transaction(self) -> Generator[tuple[Connection[Any], bytes | None]]:
+    def _locked_transaction(self) -> Generator[tuple[MonitoredConnection, bytes | None]]:
         """Start a transaction that holds the lock; the second value is the time of the newest event, None if none."""
 
-        def prepare(connection: MonitoredConnection, rows: Cursor[Any]) -> tuple[Connection[Any], bytes | None]:
+        def prepare(connection: MonitoredConnection, rows: Cursor[Any]) -> tuple[MonitoredConnection, bytes | None]:
             (last_beginning,) = rows.fetchone() or (None,)
             return connection, recorded_at_of(last_beginning.encode()) if last_beginning else None
 
@@ -308,7 +308,7 @@ class PostgresEventRecorder(PostgresPruning, SqlEventReader, PostgresApplication
         return f"(SELECT * FROM {{schema}}.recorded_streams(?) WHERE {condition}) AS recorded", (ids,)
 
     def _insert_locked(
-        self, connection: Connection[Any], rows: Sequence[EventRow], expected_versions: Mapping[str, int]
+        self, connection: MonitoredConnection, rows: Sequence[EventRow], expected_versions: Mapping[str, int]
     ) -> Sequence[int]:
         """Store rows in a transaction that holds the lock and return their positions."""
         last_position = 0
@@ -316,9 +316,9 @@ class PostgresEventRecorder(PostgresPruning, SqlEventReader, PostgresApplication
         with connection.cursor(row_factory=tuple_row) as cursor:
             for (version, topic), batch in groupby(rows, itemgetter(1, 2)):
                 streams, _, _, states = map(list, zip(*batch, strict=True))
-                row = cursor.execute(self._insert_sql, (version, topic, streams, states, *version_params)).fetchone()
-                assert row is not None
-                last_position, inserted_count = row
+                params = (version, topic, streams, states, *version_params)
+                connection.overlap_next_statement()
+                ((last_position, inserted_count),) = cursor.execute(self._insert_sql, params)
                 if inserted_count != len(streams):
                     raise ConcurrentStreamUpdate(next(iter(expected_versions)))
         return range(last_position - len(rows) + 1, last_position + 1)

@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import Connection, Cursor
 from psycopg.generators import fetch_many
+from psycopg.waiting import Wait
 
+from ..overlapped_work import take_overlapped_work
 from .errors import ConnectFailed
 from .parameters import MIN_CONNECT_TIMEOUT_SECONDS
 
@@ -90,6 +92,7 @@ class MonitoredConnection(Connection[Any]):
         """Whether the response to a ROLLBACK is still to be received."""
         self.reads_after_commit = False
         """Whether a read transaction is open in place of a write transaction, which is committed."""
+        self._overlapped_work: Callable[[], None] | None = None
         self._until_commit = ExitStack()
 
     def start_pipeline(self) -> None:
@@ -115,6 +118,10 @@ class MonitoredConnection(Connection[Any]):
         self.is_ending = True
         self.reads_after_commit = False
 
+    def overlap_next_statement(self) -> None:
+        """Do the overlapped work, if there is any, while the server executes the next statement."""
+        self._overlapped_work = take_overlapped_work()
+
     def wait(self, gen: Generator[Any, Any, Result], *args: Any, **named: Any) -> Result:
         """Wait for a step of the protocol. Raise OperationalError if the server has fallen silent.
 
@@ -123,6 +130,9 @@ class MonitoredConnection(Connection[Any]):
         if self.is_ending:
             self.is_ending = False
             self.wait(fetch_many(self.pgconn))
+        work, self._overlapped_work = self._overlapped_work, None
+        if work is not None:
+            gen = _work_after_sending(gen, work)
         if self.monitor is None or named.get("timeout") is not None:
             return super().wait(gen, *args, **named)
         monitored = _limit_silence(gen, self.monitor.silence_seconds, self._check_server)
@@ -154,6 +164,19 @@ class _LimitedConnection(Connection[Any]):
     def _fail(self, _: bool) -> bool:
         self.close()
         raise psycopg.OperationalError(f"nothing was received for {self.silence_seconds:g} seconds")
+
+
+def _work_after_sending(steps: Generator[Any, Any, Result], work: Callable[[], None]) -> Generator[Any, Any, Result]:
+    """Run a generator of psycopg. Call `work` when it first waits only to receive, because all is sent then."""
+    try:
+        wanted = next(steps)
+        while wanted != Wait.R:
+            wanted = steps.send((yield wanted))
+        work()
+        while True:
+            wanted = steps.send((yield wanted))
+    except StopIteration as end:
+        return end.value
 
 
 def _limit_silence(
