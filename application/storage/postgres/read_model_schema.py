@@ -23,8 +23,8 @@ def _usage_statements(table: str) -> tuple[str, str]:
 
     The encoded usage isn't compressed: that would take longer than everything else the server does for a row.
     """
-    create = (
-        """CREATE TABLE {schema}.{usage} (
+    return (
+        f"""CREATE TABLE {{schema}}.{{{table}}} (
         meter BIGINT NOT NULL,
         customer BIGINT NOT NULL,
         start BIGINT NOT NULL,
@@ -41,14 +41,11 @@ def _usage_statements(table: str) -> tuple[str, str]:
         max_value TEXT,
         last_change BIGINT NOT NULL,
         usages BYTEA NOT NULL,
-        """
-        + _KEY_COLUMN
-        + """,
+        {_KEY_COLUMN},
         PRIMARY KEY (meter, customer, start, dimensions_key, first_position)
-    )"""
+    )""",
+        f"ALTER TABLE {{schema}}.{{{table}}} ALTER usages SET STORAGE EXTERNAL",
     )
-    alter = "ALTER TABLE {schema}.{usage} ALTER usages SET STORAGE EXTERNAL"
-    return create.replace("{usage}", f"{{{table}}}"), alter.replace("{usage}", f"{{{table}}}")
 
 
 READ_MODEL_SCHEMA = Schema(
