@@ -52,7 +52,7 @@ FILTERS = st.recursive(
     ),
     max_leaves=3,
 )
-MULTIPLIERS = ("1/3", "1000", "0.125", "7/12", "123456789.987654321/700000001")
+MULTIPLIERS = ("1/3", "1000", "0.125", "7/12", "123456789.987654321/90000001")
 ROUNDINGS = [
     {"mode": mode, "step": step}
     for mode in ("up", "down", "half_up")

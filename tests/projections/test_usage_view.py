@@ -79,6 +79,14 @@ class DailyUsage:
         """Yield the block of each day."""
         return (block(start // DAY) for _, start, _ in keys)
 
+    def unsorted_between(self, customer_id: int | None, start: int, end: int) -> Iterator[UsageBlock]:
+        """Yield nothing: all usage is in order."""
+        return iter(())
+
+    def unsorted_of(self, months: Sequence[BucketKey]) -> Iterator[UsageBlock]:
+        """Not called."""
+        raise AssertionError("there are no months")
+
     def usage_in(self, blocks: Sequence[UsageBlock]) -> Iterator[list[UsageRecord]]:
         """Yield the record of each block."""
         return ([usage_record(block.first_position - 1)] for block in blocks)
