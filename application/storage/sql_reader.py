@@ -234,7 +234,7 @@ class SqlReadModelReader(SqlReadModelStatements):
 
     def unsorted_blocks_of(self, meter_id: int, months: Sequence[BucketKey]) -> Iterator[UsageBlock]:
         """Return the unsorted blocks of each of these months, with their records, in the order of the ledger."""
-        return _blocks_with_usage(self.select_unsorted_blocks_of(meter_id, months))
+        return _blocks_with_usage(self.select_unsorted_blocks_of(f"{self.BLOCK_COLUMNS}, usages", meter_id, months))
 
     def unsorted_blocks_between(
         self, meter_id: int, customer_id: int | None, start: int, end: int

@@ -120,8 +120,8 @@ class SqlReadModelStatements(ABC):
         """
 
     @abstractmethod
-    def select_unsorted_blocks_of(self, meter_id: int, months: Sequence[BucketKey]) -> Iterable[Row]:
-        """Return the unsorted blocks of each of these months with their encoded usage, in the order of the ledger."""
+    def select_unsorted_blocks_of(self, columns: str, meter_id: int, months: Sequence[BucketKey]) -> Iterable[Row]:
+        """Return these columns of the unsorted blocks of each of these months, in the order of the ledger."""
 
     @abstractmethod
     def select_unsorted_sizes(self, meter_id: int, months: Sequence[BucketKey]) -> Iterable[Row]:

@@ -112,7 +112,8 @@ class SqlReadModels(SqlReadModelReader):
         self, meter_id: int, months: Sequence[BucketKey]
     ) -> Iterator[tuple[BucketKey, Sequence[UsageRow]]]:
         """Return the unsorted records of each of these months, in the order of the ledger."""
-        for customer_id, start, dimensions, *_, stored in self.select_unsorted_blocks_of(meter_id, months):
+        columns = "customer, start, dimensions, usages"
+        for customer_id, start, dimensions, stored in self.select_unsorted_blocks_of(columns, meter_id, months):
             yield (customer_id, start, dimensions), row_codec.decode_block_rows(stored)
 
     def add_unsorted_blocks(self, meter_id: int, blocks: Sequence[UsageBlock]) -> None:

@@ -235,11 +235,11 @@ class PostgresReadModels(SqlReadModels):
             (meter_id, bucket_seconds),
         )
 
-    def select_unsorted_blocks_of(self, meter_id: int, months: Sequence[BucketKey]) -> Iterator[Row]:
-        """Return the unsorted blocks of each of these months with their encoded usage, in the order of the ledger."""
+    def select_unsorted_blocks_of(self, columns: str, meter_id: int, months: Sequence[BucketKey]) -> Iterator[Row]:
+        """Return these columns of the unsorted blocks of each of these months, in the order of the ledger."""
         return self._select_wanted(
             months,
-            f"SELECT {qualified_columns('block', self.BLOCK_COLUMNS)}, block.usages FROM {_WANTED}"
+            f"SELECT {qualified_columns('block', columns)} FROM {_WANTED}"
             f" CROSS JOIN LATERAL (SELECT * FROM {self.unsorted_table} AS stored WHERE meter = ?"
             " AND stored.customer = wanted.customer AND stored.start = wanted.start"
             " AND stored.dimensions_key = wanted.dimensions_key ORDER BY first_position) AS block",

@@ -186,10 +186,10 @@ class SQLiteReadModels(SqlReadModels):
         )
         return self._select_wanted(keys, statement, (meter_id,))
 
-    def select_unsorted_blocks_of(self, meter_id: int, months: Sequence[BucketKey]) -> Iterator[Row]:
-        """Return the unsorted blocks of each of these months with their encoded usage, in the order of the ledger."""
+    def select_unsorted_blocks_of(self, columns: str, meter_id: int, months: Sequence[BucketKey]) -> Iterator[Row]:
+        """Return these columns of the unsorted blocks of each of these months, in the order of the ledger."""
         statement = (
-            f"SELECT {self.BLOCK_COLUMNS}, usages FROM wanted CROSS JOIN {self.unsorted_table}"
+            f"SELECT {columns} FROM wanted CROSS JOIN {self.unsorted_table}"
             " USING (customer, start, dimensions) WHERE meter = ? ORDER BY first_position"
         )
         return self._select_wanted(months, statement, (meter_id,))
