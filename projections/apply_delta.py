@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from ..domain.errors import ProjectionStopped
 from ..domain.totals import Totals
-from .blocks import MIN_BLOCK_SIZE, BucketKey, UsageBlock, UsageRow, encoded_size, larger_key
+from .blocks import MIN_BLOCK_SIZE, BucketKey, UsageBlock, encoded_size, larger_key
 from .buckets import DAY_SECONDS, HOUR_SECONDS, MONTH_SECONDS, bucket_start
 from .deltas import PartDelta, blocks_of_rows, sum_buckets
 from .models import Bucket, FoldedRules
 from .ports import ReadModelWriter
-from .unsorted_usage import add_to_days, months_to_sort
+from .unsorted_usage import by_day, months_to_sort
 from .windows import totals_by_window
 from .written_rows import WrittenRows
 
@@ -121,9 +121,7 @@ def _sort_into_days(
     """Move the unsorted usage of months, which their totals include, to the blocks and buckets of their days."""
     for first in range(0, len(months), _MONTHS_PER_BATCH):
         batch = months[first : first + _MONTHS_PER_BATCH]
-        rows_by_day: defaultdict[BucketKey, list[UsageRow]] = defaultdict(list)
-        for month, rows in writer.unsorted_rows_of(folded.meter_id, batch):
-            add_to_days(rows_by_day, month, rows)
+        rows_by_day = by_day(writer.unsorted_rows_of(folded.meter_id, batch))
         blocks = blocks_of_rows(rows_by_day, has_filter=folded.rules.filter is not None)
         delta = PartDelta(folded, blocks, sum_buckets(blocks), ())
         with writer.batch():

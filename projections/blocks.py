@@ -1,6 +1,6 @@
 """Usage blocks: records of one bucket stored as one row, with their totals, and the MessagePack encoding."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import groupby
 
@@ -13,6 +13,8 @@ from .change_span import ChangeSpan
 
 BucketKey = tuple[int, int, str]
 """Customer id, start and dimension values of a bucket."""
+CombinationKey = tuple[int, str]
+"""Customer id and dimension values."""
 MIN_BLOCK_SIZE = 64
 """A new block with fewer records is concatenated with the block before it in the bucket, if that is short too."""
 SHORT_BLOCK_BYTES = 2_000
@@ -44,6 +46,10 @@ class UsageRowWithOptions(UsageRow, frozen=True):
     cancelled_position: None = None
     unique_value: str | None = None
     is_filtered: bool = False
+
+
+RowsByBucket = Mapping[CombinationKey, Mapping[int, Sequence[UsageRow]]]
+"""New records by customer and dimension values, and by the start of their bucket; each list is in ledger order."""
 
 
 def larger_key(key: BucketKey, bucket_seconds: int) -> BucketKey:

@@ -7,6 +7,7 @@ import msgspec
 
 from .blocks import (
     BucketKey,
+    RowsByBucket,
     UsageBlock,
     UsageRow,
     larger_key,
@@ -65,8 +66,8 @@ def compute_delta(meter_usage: MeterPageUsage) -> MeterDelta:
 def _part_delta(part: PartUsage) -> PartDelta:
     rules = part.folded.rules
     window, has_filter = rules.event_time_window, rules.filter is not None
-    rows_by_bucket: Mapping[BucketKey, list[UsageRow]] = part.rows_by_bucket
-    unsorted_rows: Mapping[BucketKey, list[UsageRow]] = {}
+    rows_by_bucket: RowsByBucket = part.rows_by_bucket
+    unsorted_rows: Mapping[BucketKey, Sequence[UsageRow]] = {}
     if window is None:
         changed_months = {larger_key(mark.key, MONTH_SECONDS) for mark in part.cancellations}
         rows_by_bucket, unsorted_rows = divide_by_order(rows_by_bucket, changed_months)
@@ -75,16 +76,18 @@ def _part_delta(part: PartUsage) -> PartDelta:
     buckets = sum_buckets(blocks)
     if window is not None:  # the bucket is the window: the last record that isn't filtered counts
         for index, bucket in enumerate(buckets):
-            rows = unfiltered(part.rows_by_bucket[bucket.key])
+            customer_id, start, dimensions = bucket.key
+            rows = unfiltered(rows_by_bucket[customer_id, dimensions][start])
             buckets[index] = msgspec.structs.replace(bucket, totals=totals_of_rows(rows[-1:]))
     return PartDelta(part.folded, blocks, buckets, part.cancellations, unsorted)
 
 
-def blocks_of_rows(rows_by_bucket: Mapping[BucketKey, Sequence[UsageRow]], *, has_filter: bool) -> list[UsageBlock]:
+def blocks_of_rows(rows_by_bucket: RowsByBucket, *, has_filter: bool) -> list[UsageBlock]:
     """Return new records as blocks of their buckets. Some may be filtered if `has_filter`."""
     return [
-        UsageBlock.from_rows(key, rows, has_filter=has_filter)
-        for key, bucket_rows in rows_by_bucket.items()
+        UsageBlock.from_rows((customer_id, start, dimensions), rows, has_filter=has_filter)
+        for (customer_id, dimensions), rows_by_start in rows_by_bucket.items()
+        for start, bucket_rows in rows_by_start.items()
         for rows in split_into_blocks(bucket_rows)
     ]
 

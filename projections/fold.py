@@ -20,7 +20,7 @@ from ..domain.meter_event import MeterEventData
 from ..domain.rules import Rules
 from ..domain.rules_schedule import ALWAYS, RulesPart
 from ..domain.timestamps import EPOCH, MICROSECONDS_PER_SECOND, to_microseconds
-from .blocks import BucketKey, UsageRow, UsageRowWithOptions
+from .blocks import CombinationKey, UsageRow, UsageRowWithOptions
 from .buckets import DAY_MICROSECONDS, bucket_end, bucket_sizes, bucket_start
 from .dimensions import encode_dimensions
 from .high_water_marks import BEFORE_ALL_TIMES, PageMarks
@@ -40,7 +40,7 @@ from .stored_events import (
 class PartUsage:
     """The usage in one page of the ledger that is folded under one part of a meter's rules over time.
 
-    It has the new records by bucket, in ledger order, as they are encoded, and the cancellations and revocations of new
+    It has the new records by bucket, as they are encoded, and the cancellations and revocations of new
     or earlier records.
     """
 
@@ -50,18 +50,22 @@ class PartUsage:
         self.bucket_seconds = bucket_sizes(folded.rules.event_time_window)[-1]
         self.bucket_microseconds = bucket_end(0, self.bucket_seconds)
         self.has_days = self.bucket_microseconds == DAY_MICROSECONDS
-        self.rows_by_bucket: defaultdict[BucketKey, list[UsageRow]] = defaultdict(list)
+        self.rows_by_bucket: defaultdict[CombinationKey, defaultdict[int, list[UsageRow]]] = defaultdict(_new_rows)
         self.cancellations: list[CancellationMark] = []
 
     def replace_customers(self, customer_ids: Sequence[int]) -> None:
         """Replace each customer, which was folded under an index of `customer_ids`, with its id there."""
         rows_by_bucket = self.rows_by_bucket
-        self.rows_by_bucket = defaultdict(list)
-        for (customer, start, dimensions), rows in rows_by_bucket.items():
-            self.rows_by_bucket[customer_ids[customer], start, dimensions] = rows
+        self.rows_by_bucket = defaultdict(_new_rows)
+        for (customer, dimensions), rows in rows_by_bucket.items():
+            self.rows_by_bucket[customer_ids[customer], dimensions] = rows
         self.cancellations = [
             mark._replace(key=(customer_ids[mark.key[0]], *mark.key[1:])) for mark in self.cancellations
         ]
+
+
+def _new_rows() -> defaultdict[int, list[UsageRow]]:
+    return defaultdict(list)
 
 
 class MeterPageUsage:
@@ -197,7 +201,7 @@ def fold_page(
                     customer_id = customer_ids[customer]
                     dimensions = encode_dimensions(dimension_values) if dimension_values else ""
                     start = day_start if part.has_days else occurred_at - occurred_at % part.bucket_microseconds
-                    part.rows_by_bucket[customer_id, start, dimensions].append(
+                    part.rows_by_bucket[customer_id, dimensions][start].append(
                         UsageRow(occurred_at, position, value, recorded_at)
                         if unique_value is None and not is_filtered
                         else UsageRowWithOptions(

@@ -10,10 +10,10 @@ The unsorted records of a month were recorded after all records in the blocks of
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import attrgetter
 
-from .blocks import BucketKey, UsageBlock, UsageRow
+from .blocks import BucketKey, CombinationKey, RowsByBucket, UsageBlock, UsageRow
 from .buckets import DAY_MICROSECONDS, MONTH_SECONDS, bucket_start
 
 MAX_UNSORTED_BYTES = 20_000
@@ -30,41 +30,45 @@ _POSITION = attrgetter("position")
 
 
 def divide_by_order(
-    rows_by_day: Mapping[BucketKey, list[UsageRow]], changed_months: Collection[BucketKey]
-) -> tuple[Mapping[BucketKey, list[UsageRow]], Mapping[BucketKey, list[UsageRow]]]:
-    """Return the new records in order, by day, and those out of order, by month. Each list is in ledger order.
+    rows_by_day: RowsByBucket, changed_months: Collection[BucketKey]
+) -> tuple[RowsByBucket, Mapping[BucketKey, Sequence[UsageRow]]]:
+    """Return the new records in order, by day, and those out of order, by month.
 
     Those of `changed_months`, which have a cancellation, are returned by day in any case.
     """
-    starts = {start for _, start, _ in rows_by_day}
-    if len(starts) < MIN_UNSORTED_DAYS:
-        return rows_by_day, {}
-    months = {start: bucket_start(start, MONTH_SECONDS) for start in starts}
-    days_by_month: defaultdict[BucketKey, list[BucketKey]] = defaultdict(list)
-    for day in rows_by_day:
-        customer_id, start, dimensions = day
-        days_by_month[customer_id, months[start], dimensions].append(day)
-    in_order: dict[BucketKey, list[UsageRow]] = {}
-    unsorted: dict[BucketKey, list[UsageRow]] = {}
-    for month, days in days_by_month.items():
-        rows = [row for day in days for row in rows_by_day[day]]
-        is_sparse = len(days) >= MIN_UNSORTED_DAYS and len(rows) < FEW_RECORDS_PER_DAY * len(days)
-        if is_sparse and month not in changed_months:
-            rows.sort(key=_POSITION)
-            unsorted[month] = rows
-        else:
-            in_order.update((day, rows_by_day[day]) for day in days)
+    in_order: dict[CombinationKey, Mapping[int, Sequence[UsageRow]]] = {}
+    unsorted: dict[BucketKey, Sequence[UsageRow]] = {}
+    for combination, days in rows_by_day.items():
+        if len(days) < MIN_UNSORTED_DAYS:
+            in_order[combination] = days
+            continue
+        customer_id, dimensions = combination
+        starts_by_month: defaultdict[int, list[int]] = defaultdict(list)
+        for start in days:
+            starts_by_month[bucket_start(start, MONTH_SECONDS)].append(start)
+        days_in_order: dict[int, Sequence[UsageRow]] = {}
+        for month, starts in starts_by_month.items():
+            rows = [row for start in starts for row in days[start]]
+            is_sparse = len(starts) >= MIN_UNSORTED_DAYS and len(rows) < FEW_RECORDS_PER_DAY * len(starts)
+            key = (customer_id, month, dimensions)
+            if is_sparse and key not in changed_months:
+                unsorted[key] = sorted(rows, key=_POSITION)
+            else:
+                days_in_order |= {start: days[start] for start in starts}
+        if days_in_order:
+            in_order[combination] = days_in_order
     return in_order, unsorted
 
 
-def add_to_days(
-    rows_by_day: defaultdict[BucketKey, list[UsageRow]], month: BucketKey, rows: Iterable[UsageRow]
-) -> None:
-    """Add unsorted records of a month to the records of its days."""
-    customer_id, _, dimensions = month
-    for row in rows:
-        occurred_at = row.occurred_at
-        rows_by_day[customer_id, occurred_at - occurred_at % DAY_MICROSECONDS, dimensions].append(row)
+def by_day(rows_by_month: Iterable[tuple[BucketKey, Sequence[UsageRow]]]) -> RowsByBucket:
+    """Return unsorted records of months by day."""
+    rows_by_day: defaultdict[CombinationKey, defaultdict[int, list[UsageRow]]]
+    rows_by_day = defaultdict(lambda: defaultdict(list))
+    for (customer_id, _, dimensions), rows in rows_by_month:
+        days = rows_by_day[customer_id, dimensions]
+        for row in rows:
+            days[row.occurred_at - row.occurred_at % DAY_MICROSECONDS].append(row)
+    return rows_by_day
 
 
 def months_to_sort(new_blocks: Iterable[UsageBlock], sizes: Mapping[BucketKey, int]) -> list[BucketKey]:

@@ -4,19 +4,19 @@ Usage is returned record by record, not in blocks, and unsorted usage as part of
 """
 
 import heapq
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import chain, groupby
 from operator import itemgetter
 
 import msgspec
 
 from ...domain.counting import UsageRecord
-from ...projections.blocks import BucketKey, UsageBlock, UsageRow, decode_usage_rows
+from ...projections.blocks import UsageBlock, decode_usage_rows
 from ...projections.buckets import DAY_SECONDS, MONTH_SECONDS, bucket_start
 from ...projections.deltas import blocks_of_rows, sum_buckets
 from ...projections.ports import TableRow
-from ...projections.unsorted_usage import add_to_days
+from ...projections.unsorted_usage import by_day
 from ..interruption import check_between
 from . import row_codec
 from .ports import CorruptedReadModel
@@ -100,12 +100,11 @@ def _unsorted_days(reader: SqlReadModelStatements) -> Iterator[TableRow]:
         f"SELECT meter, {reader.BLOCK_COLUMNS}, usages FROM {reader.unsorted_table} ORDER BY meter, start"
     )
     for (meter_id, month), rows_of_month in groupby(check_between(rows), _METER_AND_MONTH):
-        rows_by_day: defaultdict[BucketKey, list[UsageRow]] = defaultdict(list)
-        for row in rows_of_month:
-            if None not in _records_of(row, month):
-                _, customer_id, _, dimensions, *_, stored = row
-                add_to_days(rows_by_day, (customer_id, month, dimensions), decode_usage_rows(stored))
-        buckets = sum_buckets(blocks_of_rows(rows_by_day, has_filter=True))
+        rows_by_month = (
+            ((customer_id, month, dimensions), decode_usage_rows(stored))
+            for _, customer_id, _, dimensions, *_, stored in filter(partial(_is_readable, month), rows_of_month)
+        )
+        buckets = sum_buckets(blocks_of_rows(by_day(rows_by_month), has_filter=True))
         found = [
             TableRow((meter_id, DAY_SECONDS, start, customer_id, dimensions), row_codec.encode_bucket(bucket))
             for bucket in buckets
@@ -128,6 +127,10 @@ def _merged_bucket(rows: Sequence[TableRow]) -> TableRow:
 
 def _unreadable(row: Row) -> TableRow:
     return TableRow(row[:5], None)
+
+
+def _is_readable(month: int, row: Row) -> bool:
+    return None not in _records_of(row, month)
 
 
 def _records_of(row: Row, month: int | None = None) -> list[UsageRecord | None]:

@@ -37,7 +37,13 @@ def fold_rows(
 
 def usage_rows(page: MeterPageUsage) -> list[tuple[BucketKey, UsageRow]]:
     """Return the new records of a page, with their bucket."""
-    return [(key, row) for part in page.parts for key, rows in part.rows_by_bucket.items() for row in rows]
+    return [
+        ((customer_id, start, dimensions), row)
+        for part in page.parts
+        for (customer_id, dimensions), rows_by_start in part.rows_by_bucket.items()
+        for start, rows in rows_by_start.items()
+        for row in rows
+    ]
 
 
 def customer_ids() -> defaultdict[str, int]:
