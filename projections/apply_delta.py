@@ -12,7 +12,7 @@ from .buckets import DAY_SECONDS, HOUR_SECONDS, MONTH_SECONDS, bucket_start
 from .deltas import PartDelta, blocks_of_rows, sum_buckets
 from .models import Bucket, FoldedRules
 from .ports import ReadModelWriter
-from .unsorted_usage import by_day, months_to_sort
+from .unsorted_usage import MAX_UNSORTED_BYTES_OF_METER, by_day, months_to_sort, oldest_months
 from .windows import totals_by_window
 from .written_rows import WrittenRows
 
@@ -103,9 +103,12 @@ def _apply_unsorted(
     """Write new unsorted usage, after that of some months was moved to their days; return the stored days now."""
     meter_id, days = delta.folded.meter_id, stored_rows.days
     sizes = dict(stored_rows.unsorted_sizes)
-    if months := months_to_sort(delta.unsorted, sizes):
-        _sort_into_days(writer, delta.folded, months, written)
-        sizes.update(dict.fromkeys(months, 0))
+    months = {month: sizes[month] for month in months_to_sort(delta.unsorted, sizes)}
+    months |= _months_beyond_limit(writer, delta, written)
+    if months:
+        _sort_into_days(writer, delta.folded, list(months), written)
+        written.discard_unsorted(meter_id, months)
+        sizes.update(dict.fromkeys(months.keys() & sizes.keys(), 0))
         with writer.batch():
             days = _read_days(writer, delta, written)
     writer.add_unsorted_blocks(meter_id, delta.unsorted)
@@ -113,6 +116,15 @@ def _apply_unsorted(
         sizes[block.key] += len(block.encoded or b"")
     written.set_unsorted_sizes(meter_id, sizes)
     return days
+
+
+def _months_beyond_limit(writer: ReadModelWriter, delta: PartDelta, written: WrittenRows) -> Mapping[BucketKey, int]:
+    """Return the oldest months of the meter if it has too much unsorted usage, so that a quarter of it is moved."""
+    added = sum(len(block.encoded or b"") for block in delta.unsorted)
+    if not added or written.add_to_unsorted(writer, delta.folded.meter_id, added) <= MAX_UNSORTED_BYTES_OF_METER:
+        return {}
+    sizes = dict(writer.all_unsorted_sizes(delta.folded.meter_id))
+    return oldest_months(sizes, MAX_UNSORTED_BYTES_OF_METER * 3 // 4 - added)
 
 
 def _sort_into_days(

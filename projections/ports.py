@@ -268,6 +268,10 @@ class ReadModelWriter(ReadModelReader, Protocol):
         """Return the size of the encoded unsorted usage of each of these months that has any."""
         ...
 
+    def all_unsorted_sizes(self, meter_id: int) -> Iterable[tuple[BucketKey, int]]:
+        """Return the size of the encoded unsorted usage of each month of a meter, the oldest first."""
+        ...
+
     def unsorted_rows_of(
         self, meter_id: int, months: Sequence[BucketKey]
     ) -> Iterator[tuple[BucketKey, Sequence[UsageRow]]]:

@@ -21,8 +21,8 @@ MAX_UNSORTED_BYTES = 20_000
 
 It is up to a quarter less for some customers, so that not all months of a page are full at once.
 """
-MAX_UNSORTED_BYTES_OF_PAGE = 4_000_000
-"""The size of the unsorted usage of all months of a page: a query of days of all customers reads it."""
+MAX_UNSORTED_BYTES_OF_METER = 4_000_000
+"""The size of the unsorted usage of all customers, which a query of days of all customers reads."""
 MIN_UNSORTED_DAYS = 4
 """The new records of a month are unsorted if they belong to so many days, and a day has few of them."""
 FEW_RECORDS_PER_DAY = 8
@@ -78,9 +78,23 @@ def months_to_sort(new_blocks: Iterable[UsageBlock], sizes: Mapping[BucketKey, i
     other months have usage in order or a cancellation.
     """
     new_sizes = {block.key: len(block.encoded or b"") for block in new_blocks}
-    max_bytes = min(MAX_UNSORTED_BYTES, MAX_UNSORTED_BYTES_OF_PAGE // max(len(new_sizes), 1))
+    max_bytes = min(MAX_UNSORTED_BYTES, MAX_UNSORTED_BYTES_OF_METER // max(len(new_sizes), 1))
     return [
         month
         for month, size in sizes.items()
         if size and (month not in new_sizes or size + new_sizes[month] > max_bytes * (48 + month[0] % 16) // 63)
     ]
+
+
+def oldest_months(sizes: Mapping[BucketKey, int], max_bytes: int) -> dict[BucketKey, int]:
+    """Return the months to sort, with their sizes, so that at most `max_bytes` of unsorted usage remain.
+
+    `sizes` are those of the unsorted usage of all months, the oldest first.
+    """
+    remaining, oldest = sum(sizes.values()), dict[BucketKey, int]()
+    for month, size in sizes.items():
+        if remaining <= max_bytes:
+            break
+        oldest[month] = size
+        remaining -= size
+    return oldest

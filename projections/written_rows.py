@@ -27,6 +27,8 @@ class WrittenRows:
         """None for a long block: no records are appended to it."""
         self._unsorted_sizes: dict[tuple[int, BucketKey], int] = {}
         """0 for a month without unsorted usage."""
+        self._unsorted_totals: dict[int, int] = {}
+        """By meter, the size of all of its unsorted usage."""
 
     def buckets_of(
         self, writer: ReadModelWriter, meter_id: int, bucket_seconds: int, keys: Sequence[BucketKey]
@@ -59,6 +61,20 @@ class WrittenRows:
         known = [(month, self._unsorted_sizes.get((meter_id, month), 0)) for month in months]
         return chain(known, writer.unsorted_sizes(meter_id, unknown))
 
+    def add_to_unsorted(self, writer: ReadModelWriter, meter_id: int, size: int) -> int:
+        """Add the size of new unsorted usage; return the size of all unsorted usage of a meter with it."""
+        if meter_id not in self._unsorted_totals:
+            self._unsorted_totals[meter_id] = sum(stored for _, stored in writer.all_unsorted_sizes(meter_id))
+        self._unsorted_totals[meter_id] += size
+        return self._unsorted_totals[meter_id]
+
+    def discard_unsorted(self, meter_id: int, months: Mapping[BucketKey, int]) -> None:
+        """Discard the sizes of months that were sorted."""
+        if meter_id in self._unsorted_totals:
+            self._unsorted_totals[meter_id] -= sum(months.values())
+        for month in months:
+            self._unsorted_sizes.pop((meter_id, month), None)
+
     def set_unsorted_sizes(self, meter_id: int, sizes: Mapping[BucketKey, int]) -> None:
         """Set the sizes of the unsorted usage of months as they were written."""
         self._unsorted_sizes.update({(meter_id, month): size for month, size in sizes.items()})
@@ -83,6 +99,7 @@ class WrittenRows:
             self._buckets.clear()
             self._last_blocks.clear()
             self._unsorted_sizes.clear()
+            self._unsorted_totals.clear()
 
 
 def _if_short(block: UsageBlock) -> UsageBlock | None:

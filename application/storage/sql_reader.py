@@ -324,7 +324,13 @@ class SqlReadModelReader(SqlReadModelStatements):
 
     def table_rows(self, table: str) -> Iterator[TableRow]:
         """Return all rows of a table, in the order of their keys; usage as single records, not as blocks."""
-        return table_rows(self, table)
+        with_months = {
+            folded.meter_id
+            for meter in self.meters().values()
+            for folded in meter.folded
+            if folded.rules.event_time_window is None
+        }
+        return table_rows(self, table, with_months)
 
     def _generation_column(self, column: str) -> Any:
         return self.select_value(

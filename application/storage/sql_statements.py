@@ -32,6 +32,8 @@ class SqlReadModelStatements(ABC):
     BLOCK_VALUES = f"earliest, latest, {TOTALS_COLUMNS}, last_change"
     BUCKET_COLUMNS = f"customer, start, dimensions, {BUCKET_VALUES}"
     BLOCK_COLUMNS = f"customer, start, dimensions, first_position, {BLOCK_VALUES}"
+    LENGTH_FUNCTION: ClassVar[str]
+    """The SQL function that returns the number of bytes of a value."""
     POSITION_FUNCTION: ClassVar[str]
     """The SQL function that returns the position of a text in another one; 0 if it isn't in it."""
 

@@ -108,6 +108,15 @@ class SqlReadModels(SqlReadModelReader):
         rows = self.select_unsorted_sizes(meter_id, months) if months else ()
         return (((customer_id, start, dimensions), size) for customer_id, start, dimensions, size in rows)
 
+    def all_unsorted_sizes(self, meter_id: int) -> Iterable[tuple[BucketKey, int]]:
+        """Return the size of the encoded unsorted usage of each month of a meter, the oldest first."""
+        rows = self.stream(
+            f"SELECT customer, start, dimensions, sum({self.LENGTH_FUNCTION}(usages)) FROM {self.unsorted_table}"
+            " WHERE meter = ? GROUP BY customer, start, dimensions ORDER BY min(first_position)",
+            (meter_id,),
+        )
+        return (((customer_id, start, dimensions), int(size)) for customer_id, start, dimensions, size in rows)
+
     def unsorted_rows_of(
         self, meter_id: int, months: Sequence[BucketKey]
     ) -> Iterator[tuple[BucketKey, Sequence[UsageRow]]]:

@@ -4,16 +4,16 @@ Usage is returned record by record, not in blocks, and unsorted usage as part of
 """
 
 import heapq
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Collection, Iterator, Sequence
 from itertools import chain, groupby
 from operator import itemgetter
 
 import msgspec
 
 from ...domain.counting import UsageRecord
-from ...projections.blocks import UsageBlock, decode_usage_rows
-from ...projections.buckets import DAY_SECONDS, MONTH_SECONDS, bucket_start
+from ...domain.rules_schedule import ALL_TIME
+from ...projections.blocks import UsageBlock, UsageRow
+from ...projections.buckets import DAY_MICROSECONDS, DAY_SECONDS, MONTH_SECONDS, bucket_end, bucket_start
 from ...projections.deltas import blocks_of_rows, sum_buckets
 from ...projections.ports import TableRow
 from ...projections.unsorted_usage import by_day
@@ -33,20 +33,22 @@ _COLUMNS = {
         5,
     ),
 }
-_METER_AND_MONTH, _METER_CUSTOMER_AND_MONTH = itemgetter(0, 2), itemgetter(0, 1, 2)
+_METER_CUSTOMER_AND_MONTH = itemgetter(0, 1, 2)
+_DAYS_READ_TOGETHER = 2
+"""The number of days whose unsorted records of all customers are in memory."""
 _RANKS: dict[type, int] = {str: 1, bytes: 2}
 
 
-def table_rows(reader: SqlReadModelStatements, table: str) -> Iterator[TableRow]:
-    """Return all rows of a table, in the order of their keys."""
+def table_rows(reader: SqlReadModelStatements, table: str, meters_with_months: Collection[int]) -> Iterator[TableRow]:
+    """Return all rows of a table, in the order of their keys. Other meters can't have unsorted usage."""
     if table == "usage":
-        return _merge(_usage_rows(reader), _unsorted_usage_rows(reader))
+        return _merge(_usage_rows(reader), _unsorted_usage_rows(reader, meters_with_months))
     columns, key, width = _COLUMNS[table]
     rows = reader.stream(f"SELECT {columns} FROM {reader.schema}{table}_{reader.generation} ORDER BY {key}")
     stored = (TableRow(tuple(row[:width]), tuple(row[width:])) for row in check_between(rows))
     if table != "totals":
         return stored
-    merged = _merge(stored, _unsorted_days(reader))
+    merged = _merge(stored, _unsorted_days(reader, meters_with_months))
     return (_merged_bucket(list(same_key)) for _, same_key in groupby(merged, lambda row: row.key))
 
 
@@ -75,7 +77,7 @@ def _usage_rows(reader: SqlReadModelStatements) -> Iterator[TableRow]:
                 yield TableRow(key, msgspec.structs.astuple(record))
 
 
-def _unsorted_usage_rows(reader: SqlReadModelStatements) -> Iterator[TableRow]:
+def _unsorted_usage_rows(reader: SqlReadModelStatements, meters_with_months: Collection[int]) -> Iterator[TableRow]:
     """Yield the unsorted records under the keys of their days."""
     rows = reader.stream(
         f"SELECT meter, {reader.BLOCK_COLUMNS}, usages FROM {reader.unsorted_table} ORDER BY {reader.BLOCK_KEY}"
@@ -84,7 +86,7 @@ def _unsorted_usage_rows(reader: SqlReadModelStatements) -> Iterator[TableRow]:
         found: list[TableRow] = []
         for row in rows_of_month:
             meter_id, customer_id, month, dimensions, *_ = row
-            for record in _records_of(row, month):
+            for record in _records_of(row, month) if meter_id in meters_with_months else [None]:
                 if record is None:
                     found.append(_unreadable(row))
                 else:
@@ -94,23 +96,47 @@ def _unsorted_usage_rows(reader: SqlReadModelStatements) -> Iterator[TableRow]:
         yield from sorted(found, key=_sort_key)
 
 
-def _unsorted_days(reader: SqlReadModelStatements) -> Iterator[TableRow]:
-    """Yield a bucket for each day with unsorted records, computed from these alone. Unreadable blocks are left out."""
+def _unsorted_days(reader: SqlReadModelStatements, meters_with_months: Collection[int]) -> Iterator[TableRow]:
+    """Yield a bucket for each day with unsorted records, computed from these alone. Unreadable blocks are left out.
+
+    The blocks of a month are read again for every few of its days, because those of all customers have many records.
+    """
+    months = list(reader.stream(f"SELECT DISTINCT meter, start FROM {reader.unsorted_table} ORDER BY meter, start"))
+    for meter_id, month in months:
+        if meter_id not in meters_with_months or not _is_month(month):
+            continue  # `_unsorted_usage_rows` returns these as unreadable
+        end = bucket_end(month, MONTH_SECONDS)
+        for first in range(month, end, _DAYS_READ_TOGETHER * DAY_MICROSECONDS):
+            until = min(first + _DAYS_READ_TOGETHER * DAY_MICROSECONDS, end)
+            yield from _unsorted_days_between(reader, meter_id, month, first, until)
+
+
+def _unsorted_days_between(
+    reader: SqlReadModelStatements, meter_id: int, month: int, first: int, until: int
+) -> Iterator[TableRow]:
     rows = reader.stream(
-        f"SELECT meter, {reader.BLOCK_COLUMNS}, usages FROM {reader.unsorted_table} ORDER BY meter, start"
+        f"SELECT meter, {reader.BLOCK_COLUMNS}, usages FROM {reader.unsorted_table}"
+        " WHERE meter = ? AND start = ? AND latest >= ? AND earliest < ? ORDER BY first_position",
+        (meter_id, month, first, until),
     )
-    for (meter_id, month), rows_of_month in groupby(check_between(rows), _METER_AND_MONTH):
-        rows_by_month = (
-            ((customer_id, month, dimensions), decode_usage_rows(stored))
-            for _, customer_id, _, dimensions, *_, stored in filter(partial(_is_readable, month), rows_of_month)
-        )
-        buckets = sum_buckets(blocks_of_rows(by_day(rows_by_month), has_filter=True))
-        found = [
-            TableRow((meter_id, DAY_SECONDS, start, customer_id, dimensions), row_codec.encode_bucket(bucket))
-            for bucket in buckets
-            for customer_id, start, dimensions in (bucket.key,)
-        ]
-        yield from sorted(found, key=_sort_key)
+    rows_by_month = (
+        ((customer_id, month, dimensions), _new_records(stored, first, until))
+        for _, customer_id, _, dimensions, *_, stored in check_between(rows)
+    )
+    found = [
+        TableRow((meter_id, DAY_SECONDS, start, customer_id, dimensions), row_codec.encode_bucket(bucket))
+        for bucket in sum_buckets(blocks_of_rows(by_day(rows_by_month), has_filter=True))
+        for customer_id, start, dimensions in (bucket.key,)
+    ]
+    yield from sorted(found, key=_sort_key)
+
+
+def _new_records(stored: bytes, first: int, until: int) -> list[UsageRow]:
+    """Return the records of an unsorted block in [first, until); none if it can't be read."""
+    try:
+        return [usage for usage in row_codec.decode_block_rows(stored) if first <= usage.occurred_at < until]
+    except CorruptedReadModel:
+        return []
 
 
 def _merged_bucket(rows: Sequence[TableRow]) -> TableRow:
@@ -129,10 +155,6 @@ def _unreadable(row: Row) -> TableRow:
     return TableRow(row[:5], None)
 
 
-def _is_readable(month: int, row: Row) -> bool:
-    return None not in _records_of(row, month)
-
-
 def _records_of(row: Row, month: int | None = None) -> list[UsageRecord | None]:
     """Return the records of a block, after a None if it can't be read or contradicts its columns.
 
@@ -149,10 +171,14 @@ def _records_of(row: Row, month: int | None = None) -> list[UsageRecord | None]:
     except CorruptedReadModel:
         return [None]
     if month is not None:
-        is_valid = is_valid and all(_is_unsorted(record, month) for record in records)
+        is_valid = is_valid and _is_month(month) and all(_is_unsorted(record, month) for record in records)
     return [*records] if is_valid else [None, *records]
 
 
 def _is_unsorted(record: UsageRecord, month: int) -> bool:
     is_unchanged = record.cancelled_position is None and not record.revoked
-    return is_unchanged and bucket_start(record.occurred_at, MONTH_SECONDS) == month
+    return is_unchanged and month <= record.occurred_at < bucket_end(month, MONTH_SECONDS)
+
+
+def _is_month(start: object) -> bool:
+    return isinstance(start, int) and ALL_TIME[0] <= start < ALL_TIME[1] and bucket_start(start, MONTH_SECONDS) == start

@@ -1,12 +1,13 @@
 """Usage out of order is stored by month until there is enough of it. No result depends on that."""
 
+import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from tallybook.application import Metering
 from tallybook.application.queries import changed_periods
-from tallybook.projections import unsorted_usage
+from tallybook.projections import apply_delta, unsorted_usage
 
 from .persistent_stores import PersistentStore, StoreRejected
 from .test_verify import COLUMNS, GARBAGE, INCREASED, NULL_VALUE, OTHER_TYPE, verification_findings
@@ -145,6 +146,50 @@ def test_the_usage_of_a_full_month_is_sorted(
         assert metering.verify().is_equal
 
 
+def test_the_oldest_usage_is_sorted_if_a_meter_has_too_much(
+    persistent_store: PersistentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Usage that is recorded customer by customer is in order of time only within each of them."""
+    for module in (unsorted_usage, apply_delta):
+        monkeypatch.setattr(module, "MAX_UNSORTED_BYTES_OF_METER", 800)
+    with persistent_store.metering() as metering:
+        metering.meters.configure("calls", customer_key="customer")
+        found: list[int] = []
+        for customer in range(9):
+            for day in DAYS:
+                payload = {"customer": f"customer {customer}", "value": "1"}
+                metering.record("calls", payload, timestamp=OCTOBER[0] + timedelta(days=day))
+            metering.catch_up()
+            found.append(unsorted_records(metering)["calls"] // len(DAYS))
+        assert found == [1, 2, 3, 4, 3, 4, 3, 4, 3]
+        with metering._read_models.read_session() as reader:  # pyright: ignore[reportPrivateUsage]
+            unsorted = {block.key[0] for block in reader.unsorted_blocks_between(1, None, 0, 2**62)}
+        assert unsorted == {7, 8, 9}
+        assert [total.count for total in metering.totals("calls", *WEEK)] == [2] * 9
+        assert metering.verify().is_equal
+
+
+def test_the_unsorted_usage_of_many_customers_is_verified(persistent_store: PersistentStore) -> None:
+    """Blocks of a month are compared in the order of the ledger, in whatever order the database has them."""
+    with persistent_store.metering() as metering:
+        metering.meters.configure("calls", customer_key="customer")
+        random_days = random.Random(1)
+        for _ in range(3):
+            metering.record_many(
+                {
+                    "event_name": "calls",
+                    "payload": {"customer": f"customer {customer}", "value": "1"},
+                    "timestamp": datetime(2026, month, random_days.randrange(1, 29), tzinfo=UTC),
+                }
+                for month in (8, 9, 10)
+                for _ in range(12)
+                for customer in range(40)
+            )
+            metering.catch_up()
+        assert unsorted_records(metering)["calls"] > 0
+        assert metering.verify().is_equal
+
+
 def record_in_order(metering: Metering) -> None:
     """Record usage of one day of acme."""
     for hour in range(2):
@@ -184,6 +229,21 @@ def test_usage_is_sorted_by_a_change_of_its_month(
     persistent_store.delete_read_models()
     with persistent_store.metering() as metering:
         assert results(metering) == sorted_results
+
+
+def test_unsorted_usage_of_a_meter_with_windows_is_detected(persistent_store: PersistentStore) -> None:
+    """Queries of such a meter would count all of it, not one event of each window."""
+    with persistent_store.metering() as metering:
+        configure(metering)
+        record_page(metering, 0)
+        metering.meters.configure("peaks", formula="last", event_time_window="day", customer_key="customer")
+        metering.record("peaks", {"customer": "acme", "value": "5"}, timestamp=OCTOBER[0])
+        assert metering.verify().is_equal
+        assert persistent_store.corrupt_read_models("UPDATE usage_1 SET first_position = first_position") == 1
+        persistent_store.corrupt_read_models("INSERT INTO unsorted_usage_1 SELECT * FROM usage_1")
+        persistent_store.corrupt_read_models("DELETE FROM usage_1")
+        persistent_store.corrupt_read_models("DELETE FROM totals_1 WHERE meter = 3")
+        assert any(finding.startswith("usage: meter peaks") for finding in verification_findings(metering))
 
 
 def test_one_changed_cell_is_detected(persistent_store: PersistentStore) -> None:

@@ -41,6 +41,7 @@ _BUCKET_COLUMN_TYPES = (
 class PostgresReadModels(SqlReadModels):
     """The read models of one generation inside one transaction."""
 
+    LENGTH_FUNCTION = "octet_length"
     POSITION_FUNCTION = "strpos"
 
     def __init__(self, generations: PostgresGenerations, generation: int) -> None:

@@ -23,6 +23,7 @@ _SHORT_USAGE = f"CASE WHEN length(usages) < {SHORT_BLOCK_BYTES} THEN usages END"
 class SQLiteReadModels(SqlReadModels):
     """The read models of one generation inside one transaction."""
 
+    LENGTH_FUNCTION = "length"
     POSITION_FUNCTION = "instr"
 
     def __init__(self, generations: SQLiteGenerations, generation: int, position: int | None = None) -> None:
