@@ -1,10 +1,10 @@
 """Unsorted usage: records of a month that aren't in blocks of days yet, because they were recorded out of order.
 
-Usage that is out of order by days changes nearly as many days as it has records, and writing a day costs several times
-as much as folding a record. So the records of such a page are stored as one block of their month, and are added to the
-totals of the month alone. When a month has MAX_UNSORTED_BYTES of them, or its usage is in order again, or one of its
-records is cancelled, they are moved to the blocks and the totals of its days. Until then, whatever reads the days of a
-month also reads its unsorted usage.
+While usage flows, usage that is out of order by days changes nearly as many days as it has records, and writing a day
+costs several times as much as folding a record. So the records of such a page are stored as one block of their month,
+and are added to the totals of the month alone. When a month has MAX_UNSORTED_BYTES of them, or its usage is in order
+again, or one of its records is cancelled, they are moved to the blocks and the totals of its days. Until then, whatever
+reads the days of a month also reads its unsorted usage.
 
 The unsorted records of a month were recorded after all records in the blocks of its days.
 """
@@ -21,11 +21,15 @@ MAX_UNSORTED_BYTES = 20_000
 
 It is up to a quarter less for some customers, so that not all months of a page are full at once.
 """
-MAX_UNSORTED_BYTES_OF_METER = 4_000_000
+MAX_UNSORTED_BYTES_OF_METER = 2_000_000
 """The size of the unsorted usage of all customers, which a query of days of all customers reads."""
 MIN_UNSORTED_DAYS = 4
 """The new records of a month are unsorted if they belong to so many days, and a day has few of them."""
 FEW_RECORDS_PER_DAY = 8
+MAX_PAGE_RECORDS = 10_000
+"""A page with more new records of a meter is that of a rebuild or of a large import. All of them are written by day:
+its days have more records each, and nothing is left unsorted after it.
+"""
 _POSITION = attrgetter("position")
 
 
@@ -36,6 +40,9 @@ def divide_by_order(
 
     Those of `changed_months`, which have a cancellation, are returned by day in any case.
     """
+    record_count = sum(len(rows) for days in rows_by_day.values() for rows in days.values())
+    if record_count > MAX_PAGE_RECORDS:
+        return rows_by_day, {}
     in_order: dict[CombinationKey, Mapping[int, Sequence[UsageRow]]] = {}
     unsorted: dict[BucketKey, Sequence[UsageRow]] = {}
     for combination, days in rows_by_day.items():

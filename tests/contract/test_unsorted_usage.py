@@ -146,6 +146,21 @@ def test_the_usage_of_a_full_month_is_sorted(
         assert metering.verify().is_equal
 
 
+def test_usage_of_a_long_page_is_not_left_unsorted(
+    persistent_store: PersistentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of a rebuild or of a large import."""
+    monkeypatch.setattr(unsorted_usage, "MAX_PAGE_RECORDS", len(CUSTOMERS) * len(DAYS) - 1)
+    with persistent_store.metering() as metering:
+        configure(metering)
+        record_page(metering, 0)
+        assert unsorted_records(metering) == {"tokens": 0, "users": 0}
+        monkeypatch.setattr(unsorted_usage, "MAX_PAGE_RECORDS", len(CUSTOMERS) * len(DAYS))
+        record_page(metering, 1)
+        assert unsorted_records(metering)["tokens"] == len(CUSTOMERS) * len(DAYS)
+        assert metering.verify().is_equal
+
+
 def test_the_oldest_usage_is_sorted_if_a_meter_has_too_much(
     persistent_store: PersistentStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
