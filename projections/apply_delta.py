@@ -12,7 +12,7 @@ from .buckets import DAY_SECONDS, HOUR_SECONDS, MONTH_SECONDS, bucket_start
 from .deltas import PartDelta, blocks_of_rows, sum_buckets
 from .models import Bucket, FoldedRules
 from .ports import ReadModelWriter
-from .unsorted_usage import MAX_UNSORTED_BYTES_OF_METER, by_day, months_to_sort, oldest_months
+from .unsorted_usage import by_day, is_too_much, months_to_sort, oldest_months
 from .windows import totals_by_window
 from .written_rows import WrittenRows
 
@@ -119,12 +119,11 @@ def _apply_unsorted(
 
 
 def _months_beyond_limit(writer: ReadModelWriter, delta: PartDelta, written: WrittenRows) -> Mapping[BucketKey, int]:
-    """Return the oldest months of the meter if it has too much unsorted usage, so that a quarter of it is moved."""
+    """Return the oldest months with unsorted usage, with their sizes, if the meter has too much of it."""
     added = sum(len(block.encoded or b"") for block in delta.unsorted)
-    if not added or written.add_to_unsorted(writer, delta.folded.meter_id, added) <= MAX_UNSORTED_BYTES_OF_METER:
+    if not added or not is_too_much(written.add_to_unsorted(writer, delta.folded.meter_id, added)):
         return {}
-    sizes = dict(writer.all_unsorted_sizes(delta.folded.meter_id))
-    return oldest_months(sizes, MAX_UNSORTED_BYTES_OF_METER * 3 // 4 - added)
+    return oldest_months(dict(writer.all_unsorted_sizes(delta.folded.meter_id)), added)
 
 
 def _sort_into_days(

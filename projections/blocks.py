@@ -61,6 +61,7 @@ def larger_key(key: BucketKey, bucket_seconds: int) -> BucketKey:
 class UsageBlock(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The header of up to 1,000 consecutive records of one bucket, which occurred from `earliest` to `latest`.
 
+    The bucket of an unsorted block is a month, of which it has some records.
     `totals` are those of the records that are neither cancelled nor filtered, without regard to windows. `changes` is
     the span of all records and their cancellations. `encoded` are the encoded records if the block is new, or if they
     were read with the header.

@@ -43,9 +43,9 @@ def bucket_sizes(window: EventTimeWindow | None) -> tuple[int, ...]:
 
 
 def has_unsorted_usage(bucket_seconds: int | None, sizes: Sequence[int]) -> bool:
-    """Return whether usage that buckets of this size don't contain, or blocks if None, may be unsorted in its month.
+    """Return whether buckets of this size, or blocks if None, may lack usage because it is unsorted.
 
-    `sizes` are those of the meter: unsorted usage is counted in months, which a meter with windows doesn't have.
+    `sizes` are all sizes of the meter's buckets. Only a meter with months has unsorted usage, which they contain.
     """
     return sizes[0] == MONTH_SECONDS and bucket_seconds != MONTH_SECONDS
 

@@ -89,18 +89,28 @@ def months_to_sort(new_blocks: Iterable[UsageBlock], sizes: Mapping[BucketKey, i
     return [
         month
         for month, size in sizes.items()
-        if size and (month not in new_sizes or size + new_sizes[month] > max_bytes * (48 + month[0] % 16) // 63)
+        if size and (month not in new_sizes or size + new_sizes[month] > _limit_of_customer(max_bytes, month[0]))
     ]
 
 
-def oldest_months(sizes: Mapping[BucketKey, int], max_bytes: int) -> dict[BucketKey, int]:
-    """Return the months to sort, with their sizes, so that at most `max_bytes` of unsorted usage remain.
+def _limit_of_customer(max_bytes: int, customer_id: int) -> int:
+    """Return a limit from three quarters to all of `max_bytes`, which depends on the customer."""
+    return max_bytes * 3 // 4 + (max_bytes // 4) * (customer_id % 16) // 15
 
-    `sizes` are those of the unsorted usage of all months, the oldest first.
+
+def is_too_much(size: int) -> bool:
+    """Return whether a meter has too much unsorted usage: the oldest is moved to its days then."""
+    return size > MAX_UNSORTED_BYTES_OF_METER
+
+
+def oldest_months(sizes: Mapping[BucketKey, int], added: int) -> dict[BucketKey, int]:
+    """Return the oldest months, with their sizes, without which a quarter of the limit of the meter is free.
+
+    `sizes` are those of the stored unsorted usage of all months, the oldest first, and `added` is the size of new one.
     """
-    remaining, oldest = sum(sizes.values()), dict[BucketKey, int]()
+    remaining, oldest = sum(sizes.values()) + added, dict[BucketKey, int]()
     for month, size in sizes.items():
-        if remaining <= max_bytes:
+        if remaining <= MAX_UNSORTED_BYTES_OF_METER * 3 // 4:
             break
         oldest[month] = size
         remaining -= size

@@ -56,7 +56,10 @@ class WrittenRows:
     def unsorted_sizes(
         self, writer: ReadModelWriter, meter_id: int, months: Collection[BucketKey]
     ) -> Iterable[tuple[BucketKey, int]]:
-        """Return the size of the stored unsorted usage of each of these months. A later one of a month applies."""
+        """Return the size of the stored unsorted usage of each of these months, 0 if there is none.
+
+        A month whose size is read is returned twice: first with 0, then with its size.
+        """
         unknown = [month for month in months if (meter_id, month) not in self._unsorted_sizes]
         known = [(month, self._unsorted_sizes.get((meter_id, month), 0)) for month in months]
         return chain(known, writer.unsorted_sizes(meter_id, unknown))

@@ -85,6 +85,8 @@ class UsageImporter:
         self._attach = attach
         self._skipped_rows = skipped_rows
         self._is_checked = is_checked
+        self._prepared: ParsedBatch | None = None
+        """The next batch, if it was prepared while the one before was inserted."""
         _check_columns(file, columns, None if columns.event_name is None else get_schedule(columns.event_name))
 
     def check(self, advance: ProgressCallback | None = None) -> None:
@@ -131,7 +133,6 @@ class UsageImporter:
     def _record_rows(self, on_rejected: OnRejected | None, advance: ProgressCallback | None) -> None:
         """Record the rows in batches. While the database inserts one, the next one is prepared."""
         started = time.monotonic()
-        self._prepared: ParsedBatch | None = None
         progress = 0, 0
 
         def report(read: int, size: int) -> None:

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tallybook.application import Metering
 from tallybook.application.queries import changed_periods
-from tallybook.projections import apply_delta, unsorted_usage
+from tallybook.application.storage.sqlite.statements import SQLiteReadModels
+from tallybook.projections import unsorted_usage
 
-from .persistent_stores import PersistentStore, StoreRejected
+from .persistent_stores import PersistentStore, SQLiteFile, StoreRejected
 from .test_verify import COLUMNS, GARBAGE, INCREASED, NULL_VALUE, OTHER_TYPE, verification_findings
 
 DAYS = [28, 3, 17, 9, 21, 6, 12, 25]
@@ -165,8 +166,7 @@ def test_the_oldest_usage_is_sorted_if_a_meter_has_too_much(
     persistent_store: PersistentStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Usage that is recorded customer by customer is in order of time only within each of them."""
-    for module in (unsorted_usage, apply_delta):
-        monkeypatch.setattr(module, "MAX_UNSORTED_BYTES_OF_METER", 800)
+    monkeypatch.setattr(unsorted_usage, "MAX_UNSORTED_BYTES_OF_METER", 800)
     with persistent_store.metering() as metering:
         metering.meters.configure("calls", customer_key="customer")
         found: list[int] = []
@@ -185,7 +185,7 @@ def test_the_oldest_usage_is_sorted_if_a_meter_has_too_much(
 
 
 def test_the_unsorted_usage_of_many_customers_is_verified(persistent_store: PersistentStore) -> None:
-    """Blocks of a month are compared in the order of the ledger, in whatever order the database has them."""
+    """A month of a customer has several blocks, whose records of a day are compared in the order of the ledger."""
     with persistent_store.metering() as metering:
         metering.meters.configure("calls", customer_key="customer")
         random_days = random.Random(1)
@@ -203,6 +203,21 @@ def test_the_unsorted_usage_of_many_customers_is_verified(persistent_store: Pers
             metering.catch_up()
         assert unsorted_records(metering)["calls"] > 0
         assert metering.verify().is_equal
+
+
+def test_rows_are_compared_in_a_stated_order(file_store: SQLiteFile) -> None:
+    """SQLite can reverse the rows of statements without an order."""
+    with file_store.metering() as metering:
+        configure(metering)
+        for page in range(0, 6, 2):
+            record_page(metering, page)
+        with metering._read_models.read_session() as reader:  # pyright: ignore[reportPrivateUsage]
+            assert isinstance(reader, SQLiteReadModels)
+            expected = [list(reader.table_rows(table)) for table in ("usage", "totals")]
+            reader.execute("PRAGMA reverse_unordered_selects = ON")
+            found = [list(reader.table_rows(table)) for table in ("usage", "totals")]
+            reader.execute("PRAGMA reverse_unordered_selects = OFF")
+        assert found == expected
 
 
 def record_in_order(metering: Metering) -> None:

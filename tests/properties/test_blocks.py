@@ -82,8 +82,7 @@ def open_with_limits(history: list[Step], limits: Limits, page_size: int) -> Gen
         patch.setattr(unsorted_usage, "MIN_UNSORTED_DAYS", limits.unsorted_days)
         patch.setattr(unsorted_usage, "FEW_RECORDS_PER_DAY", limits.records_per_day)
         patch.setattr(unsorted_usage, "MAX_UNSORTED_BYTES", limits.unsorted_bytes)
-        for module in (unsorted_usage, apply_delta):
-            patch.setattr(module, "MAX_UNSORTED_BYTES_OF_METER", 3 * limits.unsorted_bytes)
+        patch.setattr(unsorted_usage, "MAX_UNSORTED_BYTES_OF_METER", 3 * limits.unsorted_bytes)
         metering._projector.page_size = page_size  # pyright: ignore[reportPrivateUsage]
         yield metering, clock
 
