@@ -4,10 +4,10 @@ import csv
 import io
 import threading
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from itertools import islice
+from itertools import chain, compress, islice
 from typing import Any, BinaryIO, NamedTuple, TextIO
 
 from ...domain.text import abbreviated_repr
@@ -27,6 +27,8 @@ from .formats import (
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 """The delimiters that are recognized."""
 _SAMPLE_LINES = 100
+_BLOCK_CHARACTERS = 1 << 16
+"""How many characters are parsed together, and up to a line more."""
 _EXCEL_DELIMITER = "sep="
 """Excel reads the delimiter from a first line such as `sep=;`."""
 
@@ -117,25 +119,76 @@ def csv_batches(file: BinaryIO, dialect: CsvDialect) -> Iterator[CsvBatch]:
         for _ in range(dialect.skipped_lines):
             text.readline()
         reader = _reader(text, dialect.delimiter)
-        names, skipped = _header(reader), dialect.skipped_lines
-        line, size = skipped + reader.line_num + 1, 0
+        names = _header(reader)
+        is_escaped = REASON_COLUMNS.issubset(names)  # a file of rejected rows
         lines: list[int] = []
         rows: list[list[str]] = []
-        is_escaped = REASON_COLUMNS.issubset(names)  # a file of rejected rows
-        try:
-            for cells in reader:
-                if any(cells):
-                    lines.append(line)
-                    rows.append(list(map(unescape_formulas, cells)) if is_escaped else cells)
-                    size += len("".join(cells)) + len(cells)
-                    if len(rows) == BATCH_ROWS or size >= MAX_BATCH_SIZE:
-                        yield CsvBatch(names, lines, rows)
-                        size, lines, rows = 0, [], []
-                line = skipped + reader.line_num + 1
-        except csv.Error as error:
-            raise MalformedFile(f"it is not CSV: {error}", line) from error
+        size = 0
+        for block in _row_blocks(text, dialect.delimiter, dialect.skipped_lines + reader.line_num + 1):
+            lines += block.lines
+            rows += [list(map(unescape_formulas, cells)) for cells in block.rows] if is_escaped else block.rows
+            size += block.size
+            while rows and (len(rows) >= BATCH_ROWS or size >= MAX_BATCH_SIZE):
+                yield CsvBatch(names, lines[:BATCH_ROWS], rows[:BATCH_ROWS])
+                lines, rows, size = lines[BATCH_ROWS:], rows[BATCH_ROWS:], 0
         if rows:
             yield CsvBatch(names, lines, rows)
+
+
+class _RowBlock(NamedTuple):
+    """Consecutive rows with any text, the number of the first line of each, and about their size in characters."""
+
+    lines: list[int]
+    rows: list[list[str]]
+    size: int
+
+
+def _row_blocks(text: TextIO, delimiter: str, first_line: int) -> Iterator[_RowBlock]:
+    """Yield the rows of a text whose next line has the number `first_line`. Raises MalformedFile.
+
+    Lines of which each is a row are parsed together, in two thirds of the time that it takes row by row.
+    """
+    while block := text.readlines(_BLOCK_CHARACTERS):
+        next_line = first_line + len(block)
+        lines, rows, size = list(range(first_line, next_line)), _parse_lines(block, delimiter), sum(map(len, block))
+        if len(rows) != len(block):
+            lines, rows, next_line = _read_rows(chain(block, text), delimiter, first_line, next_line)
+            size = sum(map(len, chain.from_iterable(rows)))
+        if not all(map(any, rows)):
+            lines, rows = list(compress(lines, map(any, rows))), list(filter(any, rows))
+        yield _RowBlock(lines, rows, size)
+        first_line = next_line
+
+
+def _parse_lines(lines: Iterable[str], delimiter: str) -> list[list[str]]:
+    """Return the rows in these lines; none if the last one isn't complete, or if they aren't CSV."""
+    try:
+        return list(_reader(lines, delimiter))
+    except csv.Error:
+        return []
+
+
+def _read_rows(
+    text: Iterable[str], delimiter: str, first_line: int, end: int
+) -> tuple[list[int], list[list[str]], int]:
+    """Return the rows from the line `first_line` to the line before `end`, or a later one that the last row ends in.
+
+    They are returned with the first line of each, and the line after them. Raises MalformedFile.
+    """
+    reader = _reader(text, delimiter)
+    lines: list[int] = []
+    rows: list[list[str]] = []
+    line = first_line
+    try:
+        for cells in reader:
+            lines.append(line)
+            rows.append(cells)
+            line = first_line + reader.line_num
+            if line >= end:
+                break
+    except csv.Error as error:
+        raise MalformedFile(f"it is not CSV: {error}", line) from error
+    return lines, rows, line
 
 
 def csv_lines(file: BinaryIO, encoding: str) -> Iterator[tuple[int, set[str]]]:
@@ -191,7 +244,7 @@ def column_names(cells: Sequence[object]) -> list[str]:
     return names
 
 
-def _reader(text: TextIO, delimiter: str) -> Any:
+def _reader(text: Iterable[str], delimiter: str) -> Any:
     return csv.reader(text, delimiter=delimiter, strict=True)
 
 
