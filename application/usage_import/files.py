@@ -26,6 +26,7 @@ from .formats import (
     Row,
     RowBatch,
 )
+from .read_ahead import ReadAheadReader
 from .reader_process import ReaderProcess, can_read_in_process
 from .row_mapper import KeysOf, RowFormat
 from .sources import STANDARD_INPUT, FileSource, invalid_file, malformed_gzip, open_source
@@ -47,6 +48,7 @@ _SUFFIXES = {
 }
 _SIGNATURES = {b"PK\x03\x04": FileFormat.XLSX, b"PAR1": FileFormat.PARQUET}
 """How files in these formats begin, whatever their name."""
+AnyReader = FileReader | ReaderProcess | ReadAheadReader
 ProgressCallback = Callable[[int, int], None]
 """Called with the number of bytes read and the size of the file."""
 
@@ -60,7 +62,7 @@ class UsageFile:
     """
 
     source: FileSource
-    reader: FileReader | ReaderProcess
+    reader: AnyReader
     digest: bytes
 
     @property
@@ -139,14 +141,18 @@ def open_usage_file(
 
 def _open_reader(
     source: FileSource, options: FileOptions, limits: FileLimits, size: int, advance: ProgressCallback | None
-) -> FileReader | ReaderProcess:
+) -> AnyReader:
     """Return the reader of a file, in a process of its own for files that may take much time or memory."""
     is_text = options.file_format in TEXT_FORMATS
     min_bytes = MIN_LIMITED_BYTES if limits.is_limited else MIN_TEXT_BYTES if available_workers() else None
     if is_text and (min_bytes is None or size < min_bytes):
         return FileReader(source, options, limits)
     if can_read_in_process():
-        return ReaderProcess(source, options, limits, _on_read(source, advance))
+        if options.file_format in (FileFormat.CSV, FileFormat.TSV) and not limits.is_limited:
+            return ReadAheadReader(source, options, limits)
+        reader = ReaderProcess(source, options, limits)
+        reader.open(_on_read(source, advance))
+        return reader
     if limits.is_limited and not is_text:
         problem = (
             f"{options.file_format} is read in a process of its own here, and none can be started: see "

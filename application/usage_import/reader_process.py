@@ -70,8 +70,8 @@ class ReaderProcess:
     dialect: FileDialect
     columns: Sequence[str] | None
 
-    def __init__(self, source: FileSource, options: FileOptions, limits: FileLimits, on_read: OnRead) -> None:
-        """Start the process and open the file. Raise InvalidImportFile and UsageSourceUnavailable."""
+    def __init__(self, source: FileSource, options: FileOptions, limits: FileLimits) -> None:
+        """Describe the file. Call `open` or `read_ahead` next."""
         self._source = source
         self._options = options
         self._limits = limits
@@ -79,8 +79,27 @@ class ReaderProcess:
         self._process: Popen[bytes] | None = None
         self._progress = 0
         self._is_answering = False
-        opened = self._open(on_read)
+        self._requested_ahead: Request | None = None
+
+    def open(self, on_read: OnRead) -> None:
+        """Start the process, and determine the dialect and the columns. Raise InvalidImportFile.
+
+        Also UsageSourceUnavailable.
+        """
+        self._start()
+        with self._closed_on_error():
+            opened = self._receive_opened(on_read)
         self.dialect, self.columns = opened.dialect, opened.columns
+
+    def read_ahead(self) -> None:
+        """Start the process, and let it read rows before `batches` is called, as far as the pipe has room.
+
+        Raise UsageSourceUnavailable. Other errors are raised by `batches`.
+        """
+        self._start()
+        self._requested_ahead, self._is_answering = BatchesRequest(), True
+        with self._closed_on_error():
+            self._write(self._requested_ahead)
 
     def batches(self, on_read: OnRead) -> Iterator[RowBatch]:
         """Yield all rows in batches. The process reads ahead as far as the pipe has room."""
@@ -110,11 +129,12 @@ class ReaderProcess:
 
     def close(self) -> None:
         """Kill the process."""
-        process, self._process, self._is_answering = self._process, None, False
+        process, self._process = self._process, None
+        self._requested_ahead, self._is_answering = None, False
         if process is not None:
             kill(process)
 
-    def _open(self, on_read: OnRead) -> Opened:
+    def _start(self) -> None:
         source = self._source
         descriptor, self._progress = source.stored.fileno(), 0
         try:
@@ -127,20 +147,27 @@ class ReaderProcess:
             ) from error
         with self._closed_on_error():
             self._write(OpenRequest(source.path, descriptor, self._options, self._limits, self._cpu_seconds))
-            message = self._receive(on_read)
-            if not isinstance(message, Opened):
-                raise self._invalid_message()
+
+    def _receive_opened(self, on_read: OnRead) -> Opened:
+        message = self._receive(on_read)
+        if not isinstance(message, Opened):
+            raise self._invalid_message()
         return message
 
     @contextmanager
     def _answer(self, request: Request, on_read: OnRead) -> Generator[None]:
         """Send a request, and receive its answer in the block; to a new process if this one doesn't wait for one."""
-        if self._process is None or self._is_answering:
+        is_requested, self._requested_ahead = request == self._requested_ahead, None
+        must_start = self._process is None or (self._is_answering and not is_requested)
+        if must_start:
             self.close()
-            self._open(on_read)
+            self._start()
         with self._closed_on_error():
             self._is_answering, self._progress = True, 0
-            self._write(request)
+            if not is_requested:
+                self._write(request)
+            if must_start or is_requested:
+                self._receive_opened(on_read)
             yield
             self._is_answering = False
 

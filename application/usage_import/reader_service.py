@@ -1,6 +1,7 @@
 """What a process that reads a usage file does: it answers the requests of `ReaderProcess`, within limits."""
 
 import gc
+import io
 import os
 import pickle
 import threading
@@ -17,7 +18,7 @@ from ...domain.errors import InvalidImportFile, InvalidParameter, NotFound
 from .file_reader import FileReader
 from .formats import OBJECTS_PER_COLLECTION, FileLimits, FileOptions, RowBatch
 from .row_messages import End, Failed, HeaderLine, Message, MeterNeeded, Opened, Progress, encode, encode_batch
-from .sources import invalid_file, open_source
+from .sources import OwnPosition, invalid_file, open_source
 
 if TYPE_CHECKING:
     from .row_mapper import MeterKeys, RowFormat
@@ -144,7 +145,8 @@ def _answer_all(request: OpenRequest, received: SimpleQueue[Request], pipe: _Mes
             pipe.send(encode_batch(batch))
         pipe.send(End())
 
-    with open_source(request.path, cast(BinaryIO, os.fdopen(request.descriptor, "rb"))) as source:
+    contents = cast(BinaryIO, io.BufferedReader(OwnPosition(request.descriptor)))
+    with open_source(request.path, contents) as source:
         reader = FileReader(source, request.options, request.limits)
         pipe.send(Opened(reader.dialect, None if reader.columns is None else list(reader.columns)))
         while True:

@@ -91,6 +91,38 @@ class ReportingReader(io.RawIOBase):
         return len(part)
 
 
+class OwnPosition(io.RawIOBase):
+    """Reads an open file from a position of its own, which no other process with the same descriptor moves."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._position = 0
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._descriptor
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Change the position, and return it."""
+        starts = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: os.fstat(self._descriptor).st_size}
+        self._position = max(starts[whence] + offset, 0)
+        return self._position
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Read the next part into a buffer, and return its length."""
+        size = os.preadv(self._descriptor, [buffer], self._position)
+        self._position += size
+        return size
+
+
 def invalid_file(path: Path, problem: str, line: int | None = None) -> InvalidImportFile:
     """Return the error that rejects a file as a whole."""
     name = "standard input" if path == STANDARD_INPUT else str(path)
