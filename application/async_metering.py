@@ -14,7 +14,7 @@ from ..domain.acceptance_policy import AcceptancePolicy
 from ..domain.authorship import Author
 from ..domain.meter_event_input import MeterEventInput
 from .clock import utc_now
-from .commands.receipts import PendingReceipt, require_recorded
+from .commands.receipts import has_pending, require_recorded
 from .commands.usage import AttachToReceipts
 from .metering import Metering
 from .results import Receipt, Receipts
@@ -102,7 +102,7 @@ class AsyncMetering:
 
     async def _compare_pruned(self, receipts: Receipts) -> Receipts:
         """Return receipts of which none is pending. An archive is read among the queries."""
-        if not any(isinstance(receipt, PendingReceipt) for receipt in receipts):
+        if not has_pending(receipts):
             return receipts
         return await self._run(self._executor, partial(self.metering.imports.usage.compare_pruned, receipts))
 

@@ -1,6 +1,6 @@
 """The receipts of a batch: which meter events are new, and which are rejected, duplicates or conflicts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 
@@ -35,6 +35,11 @@ class PendingReceipt(Receipt):
     pruned: PrunedMeterEvent = field(kw_only=True)
 
 
+def has_pending(receipts: Iterable[Receipt]) -> bool:
+    """Return whether some events have to be compared with pruned ones."""
+    return PendingReceipt in map(type, receipts)
+
+
 def build_receipts(
     decisions: Sequence[Decision], stored: Mapping[str, KnownEvent], positions: Mapping[str, int]
 ) -> Receipts:
@@ -57,9 +62,9 @@ def build_receipts(
 
 def compare_pruned(ledger: Ledger, receipts: Receipts) -> Receipts:
     """Return receipts none of which is pending: those that are were compared with what their archive has."""
-    pending = [receipt for receipt in receipts if isinstance(receipt, PendingReceipt)]
-    if not pending:
+    if not has_pending(receipts):
         return receipts
+    pending = [receipt for receipt in receipts if isinstance(receipt, PendingReceipt)]
     stored = read_pruned_events(ledger, {receipt.identifier: receipt.pruned for receipt in pending})
     return Receipts(
         _known_receipt(receipt.identifier, receipt.event_input, stored[receipt.identifier])

@@ -160,9 +160,13 @@ def _is_text(column: _Column, max_length: int | None = None) -> bool:
 
 def _payloads(plan: ColumnPlan, payload: Mapping[str, _Column], count: int) -> list[dict[str, str]]:
     """Return the payload of each of `count` rows, without its empty cells."""
-    columns = [*payload.values(), *(repeat(value, count) for value in plan.fixed.values())]
-    keys = [*payload, *plan.fixed]
-    rows = zip(*columns, strict=True)
-    if all(map(all, payload.values())):
-        return [dict(zip(keys, cells, strict=False)) for cells in rows]
-    return [{key: cell for key, cell in zip(keys, cells, strict=False) if cell} for cells in rows]
+    payloads: list[dict[str, str]] = [{} for _ in range(count)]
+    for key, cells in (*payload.items(), *((key, [cell] * count) for key, cell in plan.fixed.items())):
+        if all(cells):
+            for row_payload, cell in zip(payloads, cells, strict=True):
+                row_payload[key] = cell
+        else:
+            for row_payload, cell in zip(payloads, cells, strict=True):
+                if cell:
+                    row_payload[key] = cell
+    return payloads

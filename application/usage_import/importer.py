@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache, partial
-from itertools import repeat
+from itertools import islice, repeat
 from typing import cast
 
 from ...domain.errors import InvalidImportFile, TallybookError
@@ -87,6 +87,8 @@ class UsageImporter:
         self._is_checked = is_checked
         self._prepared: ParsedBatch | None = None
         """The next batch, if it was prepared while the one before was inserted."""
+        self._recorded: ParsedBatch | None = None
+        """The batch before, whose objects are freed while the next one is inserted."""
         _check_columns(file, columns, None if columns.event_name is None else get_schedule(columns.event_name))
 
     def check(self, advance: ProgressCallback | None = None) -> None:
@@ -146,10 +148,12 @@ class UsageImporter:
             parsed, self._prepared = self._prepared or self._parser.parse(*planned), None
             with overlapped_work(partial(self._prepare, following)):
                 self._record(parsed, on_rejected)
+            self._recorded = parsed
             self.summary.seconds = time.monotonic() - started
 
     def _prepare(self, planned: tuple[RowBatch, ColumnPlan | None] | None) -> None:
         """Parse and decide the next batch, if there is one and neither takes a query."""
+        self._recorded = None
         parsed = None if planned is None else self._parser.parse_columns(*planned)
         if parsed is not None:
             self._prepared = parsed._replace(valid=self.recorder.prepare(parsed.valid))
@@ -196,20 +200,24 @@ class UsageImporter:
         if len(first_rows) >= MAX_PREVIEW_ROWS:
             return
         lines_and_events = (
-            (row.line, event)
-            for row, event in zip(parsed.batch.rows, parsed.meter_events, strict=True)
+            (line, event)
+            for line, event in zip(parsed.batch.lines, parsed.meter_events, strict=True)
             if not isinstance(event, TallybookError)
         )
-        for (line, raw_event), receipt in zip(lines_and_events, receipts, strict=True):
-            if receipt.error is None and len(first_rows) < MAX_PREVIEW_ROWS:
-                event = parse_meter_event(raw_event)
-                assert event.timestamp is not None  # the mapper requires one
-                first_rows.append(PreviewRow(line, event.event_name, event.timestamp, event.identifier, event.payload))
+        recorded = (
+            (line, raw_event)
+            for (line, raw_event), receipt in zip(lines_and_events, receipts, strict=True)
+            if receipt.error is None
+        )
+        for line, raw_event in islice(recorded, MAX_PREVIEW_ROWS - len(first_rows)):
+            event = parse_meter_event(raw_event)
+            assert event.timestamp is not None  # the mapper requires one
+            first_rows.append(PreviewRow(line, event.event_name, event.timestamp, event.identifier, event.payload))
 
     def _outcomes(self, parsed: ParsedBatch, receipts: Sequence[Receipt]) -> BatchOutcomes:
         """Return the outcomes of the rows of a batch, given the receipts of those that are meter events."""
         count = len(parsed.batch)
-        if len(receipts) == count and all(receipt.outcome is Outcome.ACCEPTED for receipt in receipts):
+        if [receipt.outcome for receipt in receipts].count(Outcome.ACCEPTED) == count:
             return BatchOutcomes(count, Counter({Outcome.ACCEPTED: count}))
         result = BatchOutcomes(count, Counter())
         remaining = iter(receipts)

@@ -18,7 +18,7 @@ from ....domain.errors import TallybookError
 from ....domain.timestamps import to_microseconds
 from ...access_keys.views import AccessKeyView
 from ...commands.group_commit import may_be_caused_by_one
-from ...commands.receipts import PendingReceipt
+from ...commands.receipts import PendingReceipt, has_pending
 from ...results import Receipt, Receipts
 from ...storage.key_value import EntryExists, KeyValueEntry
 from .call_scheduler import CallScheduler, shutting_down
@@ -30,7 +30,6 @@ from .pending_requests import (
     PendingRequest,
     answer_like_first,
     first_per_idempotency_key,
-    has_pending,
     receipts_of,
     resolve_futures,
     unprocessed,

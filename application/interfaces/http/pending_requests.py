@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from ....domain.authorship import Author
 from ....domain.meter_event_input import MeterEventInput
 from ...access_keys.views import AccessKeyView
-from ...commands.receipts import PendingReceipt
+from ...commands.receipts import has_pending
 from ...results import Receipt, Receipts
 from ...storage.key_value import KeyValueEntry
 from .errors import ApiError
@@ -88,11 +88,6 @@ class PendingRequest:
     def fail(self, api_error: ApiError) -> None:
         """Respond with an error."""
         self.response = error_response(api_error, is_v2=self.is_v2)
-
-
-def has_pending(receipts: Sequence[Receipt]) -> bool:
-    """Return whether some events have to be compared with pruned ones."""
-    return any(isinstance(receipt, PendingReceipt) for receipt in receipts)
 
 
 def receipts_of(
