@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tallybook.application import Metering
 from tallybook.application.usage_import.files import open_usage_file
 from tallybook.application.usage_import.importer import UsageImporter
 from tallybook.application.usage_import.row_mapper import RowFormat
@@ -19,7 +20,10 @@ COLUMNS = ("event_name", "identifier", "timestamp", "payload_customer", "payload
 
 
 def import_csv(bench: Bench) -> Iterator[Measurement]:
-    """Measure the import of a whole file. It is read twice: first to validate it. Skipped above a million rows."""
+    """Measure the import of a whole file into an open ledger. It is read twice: first to validate it.
+
+    Skipped above a million rows.
+    """
     if bench.events > LARGE_EVENT_COUNT:
         return
     file, size = bench.folder / "usage.csv", workload.BATCH_SIZE
@@ -30,9 +34,10 @@ def import_csv(bench: Bench) -> Iterator[Measurement]:
 
     def ours() -> float:
         with bench.empty_ledger() as url:
-            started_at = time.process_time()
-            elapsed = seconds(lambda: _import(url, file, bench.events))
-            processor_times[OURS].append(time.process_time() - started_at)
+            with workload.open_ledger(url) as metering:
+                started_at = time.process_time()
+                elapsed = seconds(lambda: _import(metering, file, bench.events))
+                processor_times[OURS].append(time.process_time() - started_at)
             stored = [row for row in bench.engine.stored_rows(url) if not row[0].startswith(IMPORT_PREFIX)]
             check_equal("rows imported", stored, rows)
         return elapsed
@@ -63,6 +68,6 @@ def _write(file: Path, events: int) -> None:
                 )
 
 
-def _import(url: str, path: Path, events: int) -> None:
-    with workload.open_ledger(url) as metering, open_usage_file(path) as file:
+def _import(metering: Metering, path: Path, events: int) -> None:
+    with open_usage_file(path) as file:
         check_equal("rows accepted", UsageImporter(metering, file, RowFormat()).run().accepted, events)
