@@ -1,6 +1,7 @@
 """Bulk cancellations: cancel many meter events by one decision, preview it, and revoke it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from itertools import chain, islice
 from typing import Unpack, cast
@@ -35,7 +36,7 @@ from ..queries.meter_query import MeterQueryFactory
 from ..storage.ports import ConcurrentStreamUpdate
 from ..uuid7 import uuid7
 from ..validation import optional_note, require_event_name, require_int, require_text
-from .cancellation_arguments import SelectionArguments, check_selected, parse_selection
+from .cancellation_arguments import SelectionArguments, check_selected, id_of, parse_selection
 
 OnProgress = Callable[[BulkCancellationView], None]
 """Called after each transaction of a bulk cancellation."""
@@ -101,6 +102,7 @@ class BulkCancellationCommands:
         by: str | None = None,
         digest: str | None = None,
         max_events: int = MAX_SELECTED_EVENTS,
+        identifier: str | None = None,
         progress: OnProgress | None = None,
     ) -> BulkCancellationView:
         """Cancel the meter events of a meter that match the selection, as one decision with a reason.
@@ -111,18 +113,28 @@ class BulkCancellationCommands:
         are left out; `preview` counts them.
 
         The events that are recorded when this is called are cancelled in transactions of 1,000 events. If the process
-        ends in between, `resume` cancels the others. `revoke` undoes the decision.
+        ends in between, `resume` cancels the others. `revoke` undoes the decision. With an identifier, a retry is safe:
+        if a decision was made with it, that one is finished and returned.
 
         With the `digest` of a preview, PreviewChanged is raised unless the same events would be cancelled. Raises
         InvalidCancellation if there are none, or more than `max_events` (at most 1,000,000), and ApprovalRequired.
         """
         reason, by = require_text(reason, "reason", 500), optional_note(by, "by")
+        cancellation_id = str(uuid7()) if identifier is None else id_of(identifier)
+        if identifier is not None:
+            with suppress(CancellationNotFound):
+                return self.resume(cancellation_id, progress=progress)
         self._gate.permit(ChangeKind.CANCELLATION)  # before the events are selected
         planned, pending = self._select(
             event_name, digest, max_events, customer=customer, start=start, end=end, recorded_from=recorded_from,
             recorded_until=recorded_until, import_run=import_run, identifier_prefix=identifier_prefix, where=where,
         )  # fmt: skip
-        bulk = self._decide(str(uuid7()), planned, reason, by, self._now())
+        try:
+            bulk = self._decide(cancellation_id, planned, reason, by, self._now())
+        except IntegrityError:
+            if identifier is None:
+                raise
+            return self.resume(cancellation_id, progress=progress)  # it was made with this identifier meanwhile
         return self._run(bulk, pending, progress)
 
     def plan(

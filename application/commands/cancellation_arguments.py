@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import TypedDict
+from uuid import NAMESPACE_OID, uuid5
 
 import msgspec
 
@@ -88,3 +89,8 @@ def check_selected(event_name: str, selected: SelectedEvents, digest: str | None
             field="event_name",
             value=event_name,
         )
+
+
+def id_of(identifier: str) -> str:
+    """Return the id of the bulk cancellation with an identifier; no proposal, whose ids are used too, has the same."""
+    return str(uuid5(NAMESPACE_OID, f"bulk cancellation {require_text(identifier, 'identifier', 1_000)}"))

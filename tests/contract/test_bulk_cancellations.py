@@ -235,6 +235,58 @@ def test_each_condition_selects(store: Store) -> None:
         assert count(where={"region": ["us"]}, identifier_prefix="wrong-") == 0
 
 
+@pytest.mark.parametrize("transactions", [0, 1, 2])
+def test_an_identifier_makes_one_decision(
+    persistent_store: PersistentStore, monkeypatch: pytest.MonkeyPatch, transactions: int
+) -> None:
+    """Wherever the first call is interrupted. Once it is made, it cancels nothing that is recorded later."""
+    with persistent_store.metering() as metering:
+        record_history(metering, 20)
+        record_wrong_events(metering)
+        with monkeypatch.context() as patch:
+            interrupt_after(patch, transactions)
+            with pytest.raises(Killed):
+                cancel_wrong_events(metering, "tokens", identifier="ticket 7")
+        made = [bulk.cancellation_id for bulk in metering.cancellations.list()]
+        assert len(made) == (transactions > 0)
+        record_later_event(metering)
+        repeated = [cancel_wrong_events(metering, "tokens", identifier="ticket 7") for _ in range(2)]
+        (finished,) = metering.cancellations.list()
+        assert {*made, *repeated} == {finished.cancellation_id}
+        is_later_selected = not made
+        assert (finished.status, finished.cancelled) == ("cancelled", WRONG // 3 + is_later_selected)
+        record_later_event(metering, "wrong-latest")
+        assert cancel_wrong_events(metering, "tokens", identifier="ticket 8") != finished.cancellation_id
+
+
+def record_later_event(metering: Metering, identifier: str = "wrong-later") -> None:
+    """Record another wrong event."""
+    payload = {"customer": "acme", "value": "1"}
+    metering.record("tokens", payload, identifier=identifier, timestamp=START)
+
+
+def test_two_calls_with_one_identifier_at_the_same_time_make_one_decision(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that stores its decision later finds that of the other, and works on it."""
+    append, made = Ledger.append, list[str]()
+
+    def append_after_the_other(ledger: Ledger, events: Any, versions: Any = None) -> None:
+        if not made:
+            made.append("")
+            made[0] = cancel_wrong_events(metering, "tokens", identifier="ticket 7")
+        append(ledger, events, versions)
+
+    with store.metering() as metering:
+        record_history(metering, 20)
+        record_wrong_events(metering)
+        with monkeypatch.context() as patch:
+            patch.setattr(Ledger, "append", append_after_the_other)
+            assert cancel_wrong_events(metering, "tokens", identifier="ticket 7") == made[0]
+        (bulk,) = metering.cancellations.list()
+        assert (bulk.status, bulk.cancelled) == ("cancelled", WRONG // 3)
+
+
 def test_invalid_calls_change_nothing(store: Store) -> None:
     """No condition, nothing to cancel, another preview, too many events, an unknown id."""
     with store.metering() as metering:

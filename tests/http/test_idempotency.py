@@ -101,8 +101,8 @@ def test_a_request_that_failed_internally_may_be_repeated(store: Callable[[], Me
         responses.run_once(KEY, "req_1", 0, raise_error(error))
     with pytest.raises(ApiError, match="same parameters"):
         responses.run_once(IdempotencyKey("holder", "key", b"else"), "req_2", 0, _is_retry_response)
-    assert responses.run_once(KEY, "req_3", 0, _is_retry_response).body == b"begun before"
-    assert responses.run_once(KEY, "req_4", 0, _is_retry_response).body == b"begun before"
+    assert responses.run_once(KEY, "req_3", 0, _is_retry_response).body == b"begun before as req_1"
+    assert responses.run_once(KEY, "req_4", 0, _is_retry_response).body == b"begun before as req_1"
 
 
 @every_store
@@ -111,7 +111,7 @@ def test_an_attempt_that_lost_has_the_response_of_the_other(store: Callable[[], 
     key_values = store().key_value_store()
     responses, of_other_process = IdempotencyStore(key_values), IdempotencyStore(key_values)
 
-    def lose(_: bool) -> ApiResponse:
+    def lose(_: str | None) -> ApiResponse:
         assert of_other_process.run_once(KEY, "req_2", 0, lambda _: RESPONSE) == RESPONSE
         raise ApiError(409, "it is closed")
 
@@ -125,7 +125,7 @@ def test_a_concurrent_request_with_the_same_key_gets_retry_after(store: Callable
     responses = IdempotencyStore(store().key_value_store())
     started, may_end = Event(), Event()
 
-    def slow(_: bool) -> ApiResponse:
+    def slow(_: str | None) -> ApiResponse:
         started.set()
         assert may_end.wait(10)
         return RESPONSE
@@ -255,12 +255,12 @@ def test_requests_have_distinct_fingerprints() -> None:
     assert len({request_fingerprint(*entry) for entry in requests}) == len(requests)
 
 
-def _is_retry_response(is_retry: bool) -> ApiResponse:
-    return ApiResponse(200, b"begun before" if is_retry else b"new")
+def _is_retry_response(interrupted: str | None) -> ApiResponse:
+    return ApiResponse(200, b"new" if interrupted is None else f"begun before as {interrupted}".encode())
 
 
-def raise_error(error: BaseException) -> Callable[[bool], ApiResponse]:
-    def handler(_: bool) -> ApiResponse:
+def raise_error(error: BaseException) -> Callable[[str | None], ApiResponse]:
+    def handler(_: str | None) -> ApiResponse:
         raise error
 
     return handler

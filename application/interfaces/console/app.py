@@ -234,7 +234,7 @@ class _Console:
         fingerprint = request_fingerprint(view.method, context.path, content.encode())
         key = IdempotencyKey(f"console/{context.user.id}", form_key, fingerprint)
 
-        def work(_is_retry: bool) -> ApiResponse:
+        def work(_interrupted: str | None) -> ApiResponse:
             try:
                 with acting_as(context.user.author(request_id)):
                     result = view.run(context)

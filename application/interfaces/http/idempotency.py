@@ -3,7 +3,7 @@
 import re
 import threading
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 
 import msgspec
@@ -69,16 +69,12 @@ class IdempotencyStore:
 
     def find_responses(self, keys: Sequence[IdempotencyKey]) -> dict[IdempotencyKey, ApiResponse | ApiError]:
         """Return the responses of repeated requests; an ApiError if the parameters differ."""
-        entries = self._key_values.get(RESPONSE_KIND, [key.storage_key for key in keys])
         responses: dict[IdempotencyKey, ApiResponse | ApiError] = {}
-        for key in keys:
-            entry = entries.get(key.storage_key)
-            if entry is not None:
-                stored = _decode(entry.body)
-                if stored.fingerprint != key.fingerprint:
-                    responses[key] = parameters_mismatch(key.key)
-                elif stored.status:
-                    responses[key] = _replay(stored)
+        for key, stored in self._find_all(keys).items():
+            if stored.fingerprint != key.fingerprint:
+                responses[key] = parameters_mismatch(key.key)
+            elif stored.status:
+                responses[key] = _replay(stored)
         return responses
 
     def entry(self, key: IdempotencyKey, response: ApiResponse, request_id: str, at: int) -> KeyValueEntry:
@@ -103,25 +99,24 @@ class IdempotencyStore:
         return KeyValueEntry(IDENTIFIERS_KIND, key.identifiers_key, at, _encode(identifiers))
 
     def run_once(
-        self, key: IdempotencyKey, request_id: str, at: int, work: Callable[[bool], ApiResponse]
+        self, key: IdempotencyKey, request_id: str, at: int, work: Callable[[str | None], ApiResponse]
     ) -> ApiResponse:
         """Return the result of `work`, or the stored response of the same request.
 
-        `work` receives whether an earlier attempt was interrupted or failed, so that its changes may exist already.
-        Errors of the client are not stored, as nothing was changed. Raises ApiError.
+        `work` receives the id of an earlier request that was interrupted or failed, so that its changes may exist
+        already. Errors of the client are not stored, as nothing was changed. Raises ApiError.
         """
         with self._claim(key.storage_key):
-            stored = self.find_responses([key]).get(key)
-            if isinstance(stored, ApiError):
-                raise stored
-            if stored is not None:
-                return stored
-            is_retry = not self._start(key, request_id, at)
+            earlier = self._find_or_start(key, request_id, at)
+            if earlier is not None and earlier.fingerprint != key.fingerprint:
+                raise parameters_mismatch(key.key)
+            if earlier is not None and earlier.status:
+                return _replay(earlier)
             try:
-                response = work(is_retry)
+                response = work(None if earlier is None else earlier.request_id)
             except ApiError as api_error:
                 # After a server error the change may exist, and after a retry the first attempt may still be running.
-                if not (api_error.is_server_error or is_retry):
+                if not api_error.is_server_error and earlier is None:
                     finished = self.find_responses([key]).get(key)
                     if isinstance(finished, ApiResponse):  # another process has made the change meanwhile
                         return finished
@@ -130,18 +125,20 @@ class IdempotencyStore:
             self._key_values.apply(upsert=[self.entry(key, response, request_id, at)])
             return response
 
-    def _start(self, key: IdempotencyKey, request_id: str, at: int) -> bool:
-        try:
-            self._key_values.apply(
-                insert=[
-                    KeyValueEntry(
-                        RESPONSE_KIND, key.storage_key, at, _encode(_StoredResponse(key.fingerprint, request_id))
-                    )
-                ]
-            )
-        except EntryExists:
-            return False
-        return True
+    def _find_or_start(self, key: IdempotencyKey, request_id: str, at: int) -> _StoredResponse | None:
+        """Return what an earlier request with the key has stored; None after storing that this one has started."""
+        started = KeyValueEntry(
+            RESPONSE_KIND, key.storage_key, at, _encode(_StoredResponse(key.fingerprint, request_id))
+        )
+        while (earlier := self._find_all([key]).get(key)) is None:
+            with suppress(EntryExists):  # of a request that came meanwhile
+                self._key_values.apply(insert=[started])
+                return None
+        return earlier
+
+    def _find_all(self, keys: Sequence[IdempotencyKey]) -> dict[IdempotencyKey, _StoredResponse]:
+        entries = self._key_values.get(RESPONSE_KIND, [key.storage_key for key in keys])
+        return {key: _decode(entries[key.storage_key].body) for key in keys if key.storage_key in entries}
 
     @contextmanager
     def _claim(self, storage_key: str) -> Generator[None]:

@@ -88,13 +88,23 @@ class RequestContext(Generic[Params]):
     request_id: str
     path_parameters: dict[str, str] = field(default_factory=dict[str, str])
     idempotency_key: str | None = None
-    is_retry: bool = False
-    """Whether an earlier attempt was interrupted: its changes may exist already."""
+    interrupted_request_id: str | None = None
+    """The id of the earlier request with the idempotency key that was interrupted or failed."""
 
     @property
     def author(self) -> Author:
         """The author of everything that the request causes: its access key, by this request."""
         return Author(self.access_key.hint, self.request_id)
+
+    @property
+    def is_retry(self) -> bool:
+        """Whether an earlier attempt was interrupted: its changes may exist already."""
+        return self.interrupted_request_id is not None
+
+    @property
+    def retry_identifier(self) -> str | None:
+        """The id of the first attempt, which its retries have too; None without an idempotency key."""
+        return None if self.idempotency_key is None else self.interrupted_request_id or self.request_id
 
     def may_read(self, customer: str | None) -> bool:
         """Return whether the access key may read the data of a customer; None is all customers together."""

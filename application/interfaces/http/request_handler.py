@@ -176,8 +176,8 @@ class RequestHandler:
         check_key(request.idempotency_key)
         context = _build_context(ledger, access_key, request, parse_params(operation, request))
 
-        def work(is_retry: bool) -> Any:
-            context.is_retry = is_retry
+        def work(interrupted_request_id: str | None) -> Any:
+            context.interrupted_request_id = interrupted_request_id
             try:
                 with acting_as(context.author):
                     result = run_operation(operation, context)
@@ -188,7 +188,7 @@ class RequestHandler:
             return result if isinstance(result, WrittenDownload) else success(result)
 
         if request.idempotency_key is None or not operation.stores_response:
-            return work(False)
+            return work(None)
         idempotency_key = IdempotencyKey(access_key.id, request.idempotency_key, fingerprint_of(operation, request))
         return ledger.idempotency.run_once(idempotency_key, request.request_id, to_microseconds(ledger.now()), work)
 

@@ -138,3 +138,21 @@ def test_a_proposal_survives_a_lost_response(ledger: Ledger, api: ApiClient, los
     first = api.post(path, **IDEMPOTENCY_KEY, **proposed)
     assert [proposal["id"] for proposal in api.get("/v1/billing/proposals")["data"]] == [first["id"]]
     assert api.post(path, headers={"Idempotency-Key": "another"}, **proposed)["id"] != first["id"]
+
+
+def test_a_bulk_cancellation_survives_a_lost_response(ledger: Ledger, api: ApiClient, lose_response: Any) -> None:
+    """One decision is made for each idempotency key. What arrives between the two requests isn't cancelled."""
+    ledger.given("""
+        meter  calls  sum
+        10:00  acme calls 5
+    """)
+    path = "/v1/billing/meter_event_cancellations"
+    selected: dict[str, Any] = {"event_name": "calls", "customer": "acme", "reason": "why"}
+    lose_response(api, "POST", path, **selected)
+    ledger.given("11:00  acme calls 2")
+    repeated = api.post(path, **IDEMPOTENCY_KEY, **selected)
+    assert (repeated["count"], repeated["status"]) == (1, "cancelled")
+    assert [cancellation["id"] for cancellation in api.get(path)["data"]] == [repeated["id"]]
+    assert ledger.totals("calls") == ["acme 2"]
+    another = api.post(path, headers={"Idempotency-Key": "another"}, **selected)
+    assert (another["count"], another["id"] == repeated["id"]) == (1, False)

@@ -187,6 +187,7 @@ def create_meter_event_cancellation(context: RequestContext[CreateCancellation])
         by=params.by,
         digest=params.digest,
         max_events=MAX_EVENTS,
+        identifier=context.retry_identifier,
     )
     return _to_response(bulk, ledger)
 

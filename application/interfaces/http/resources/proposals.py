@@ -2,7 +2,6 @@
 
 from contextlib import nullcontext
 from datetime import timedelta
-from hashlib import sha256
 from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
@@ -292,12 +291,9 @@ def _finish(approved: ProposalView, ledger: ServedLedger) -> None:
 
 def _terms(context: RequestContext[Any]) -> _Terms:
     """Return the arguments that all proposals have. A retry has the identifier of the first request."""
-    params, key, identifier = context.params, context.idempotency_key, None
-    if key is not None:
-        content = msgspec.json.encode([context.access_key.id, key, type(params).__name__, params])
-        identifier = sha256(content).hexdigest()
+    params = context.params
     lifetime = timedelta(days=params.expires_after_days)
-    return _Terms(reason=params.reason, by=params.by, expires_after=lifetime, identifier=identifier)
+    return _Terms(reason=params.reason, by=params.by, expires_after=lifetime, identifier=context.retry_identifier)
 
 
 def _sort_key(view: ProposalView) -> tuple[object, ...]:
