@@ -153,7 +153,7 @@ def _row_blocks(text: TextIO, delimiter: str, first_line: int) -> Iterator[_RowB
         lines, rows, size = list(range(first_line, next_line)), _parse_lines(block, delimiter), sum(map(len, block))
         if len(rows) != len(block):
             lines, rows, next_line = _read_rows(chain(block, text), delimiter, first_line, next_line)
-            size = sum(map(len, chain.from_iterable(rows)))
+            size = sum(len("".join(cells)) + len(cells) for cells in rows)
         if not all(map(any, rows)):
             lines, rows = list(compress(lines, map(any, rows))), list(filter(any, rows))
         yield _RowBlock(lines, rows, size)

@@ -86,3 +86,14 @@ def test_batches_have_a_limited_number_of_rows_and_characters(monkeypatch: pytes
     *_, second_largest, largest = sorted(sum(len(cells[0]) for cells in batch.cells) for batch in batches)
     assert second_largest < 5_000 + 2 * (1_000 + 300)
     assert largest < 10_000 + 5_000 + 2 * (1_000 + 300)
+
+
+def test_empty_cells_count_as_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes memory, also in a row of several lines, whose block is read row by row."""
+    monkeypatch.setattr(csv_rows, "MAX_BATCH_SIZE", 5_000)
+    columns = ",".join(f"c{number}" for number in range(1_000))
+    row = '"a\nb"' + "," * 999 + "\n"
+    dialect = CsvDialect("utf-8", ",", 0, 1, columns.split(","))
+    batches = list(csv_batches(io.BytesIO(f"{columns}\n{row * 500}".encode()), dialect))
+    assert sum(map(len, batches)) == 500
+    assert max(map(len, batches)) <= 5 + 2 * 66  # rows in a block
