@@ -52,7 +52,7 @@ def read_csv_dialect(file: BinaryIO, encoding: str, delimiter: str | None, heade
                 raise MalformedFile(f"it has no line {header_row}, which 'header_row' names")
         start = text.readline()
         if header_row is None and start.lower().startswith(_EXCEL_DELIMITER):
-            skipped, delimiter = 1, delimiter or start.rstrip("\r\n")[len(_EXCEL_DELIMITER) :] or None
+            skipped, delimiter = 1, delimiter or _named_delimiter(start)
             start = ""
         sample = start + "".join(islice(text, _SAMPLE_LINES))
     used = delimiter or _find_delimiter(sample)
@@ -256,6 +256,18 @@ def _header(reader: Any) -> list[str]:
         raise MalformedFile("it is empty") from None
     except csv.Error as error:
         raise MalformedFile(f"it is not CSV: {error}", 1) from error
+
+
+def _named_delimiter(line: str) -> str | None:
+    """Return the delimiter that a first line `sep=;` names; None if it names none. Raises MalformedFile."""
+    named = line.rstrip("\r\n")[len(_EXCEL_DELIMITER) :]
+    if len(named) > 1 or named == '"':
+        raise MalformedFile(
+            f"its first line names the delimiter {abbreviated_repr(named)}, which must be one character. Name it with "
+            "delimiter=','",
+            1,
+        )
+    return named or None
 
 
 def _find_delimiter(sample: str) -> str:

@@ -21,7 +21,7 @@ from .formats import (
 )  # fmt: skip
 from .json_rows import json_rows, jsonl_rows
 from .parquet_rows import parquet_batches, read_parquet_columns
-from .sources import FileSource, ReportingReader, invalid_file
+from .sources import FileSource, ReportingReader, invalid_file, read_errors_as_malformed
 from .table_rows import read_sheet_dialect, sheet_lines, sheet_rows
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class FileReader:
         """Determine what the options don't say but the format, which they do. Raise InvalidImportFile."""
         self._source = source
         self._max_rows = limits.max_rows
-        with self._reported_errors():
+        with self._reported_errors(), read_errors_as_malformed():
             self.dialect, self.columns, self._read = _open(source, options, limits)
 
     def batches(self, on_read: OnRead) -> Iterator[RowBatch]:
@@ -82,7 +82,7 @@ class FileReader:
                 lines = sheet_lines(contents, self.dialect.sheet or "")
             case _:
                 return None
-        with suppress(MalformedFile):  # the missing column is what is reported
+        with suppress(MalformedFile), read_errors_as_malformed():  # the missing column is what is reported
             return next((line for line, names in islice(lines, _MAX_HEADER_LINES) if names.issuperset(columns)), None)
         return None
 
@@ -96,6 +96,7 @@ class FileReader:
             try:
                 yield
             except (MalformedFile, UnicodeDecodeError) as error:
+                self._source.check_unchanged()
                 raise invalid_file(self._source.path, str(error), getattr(error, "line", None)) from error
 
 

@@ -2,7 +2,6 @@
 
 import codecs
 import hashlib
-import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,7 +28,7 @@ from .formats import (
 from .read_ahead import ReadAheadReader
 from .reader_process import ReaderProcess, can_read_in_process
 from .row_mapper import KeysOf, RowFormat
-from .sources import STANDARD_INPUT, FileSource, invalid_file, malformed_gzip, open_source
+from .sources import STANDARD_INPUT, UNREADABLE, FileSource, invalid_file, open_source, unreadable_file
 
 MIN_LIMITED_BYTES = 1 << 20
 """A smaller text with limits is read in this process: it can't take more than a second."""
@@ -226,8 +225,8 @@ def _read_through(
                 check.add(chunk)
             if advance is not None:
                 advance(source.stored.tell(), source.size)
-    except (EOFError, OSError, zlib.error) as error:
-        raise malformed_gzip(source.path, error) from error
+    except UNREADABLE as error:
+        raise unreadable_file(source.path, error) from error
     return digest.digest(), None if check is None else check.finish(), unpacked
 
 

@@ -15,8 +15,11 @@ from tempfile import TemporaryFile
 from typing import Any, BinaryIO, cast
 
 from ...domain.errors import InvalidImportFile
+from .formats import MalformedFile
 
 STANDARD_INPUT = Path("-")
+UNREADABLE = (EOFError, OSError, zlib.error)
+"""The errors of reading and decompressing a file."""
 _GZIP = b"\x1f\x8b"
 
 
@@ -38,12 +41,12 @@ class FileSource:
         return path.suffix.lower()
 
     def first_bytes(self, count: int) -> bytes:
-        """Return the first bytes of the contents. Raise InvalidImportFile if they can't be decompressed."""
+        """Return the first bytes of the contents. Raise InvalidImportFile if they can't be read."""
         self.contents.seek(0)
         try:
             return self.contents.read(count)
-        except (EOFError, OSError, zlib.error) as error:
-            raise malformed_gzip(self.path, error) from error
+        except UNREADABLE as error:
+            raise unreadable_file(self.path, error) from error
         finally:
             self.contents.seek(0)
 
@@ -84,9 +87,10 @@ class ReportingReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        """Read the next part into a buffer, and return its length."""
+        """Read the next part into a buffer, and return its length. Raise MalformedFile."""
         self._report()
-        part = self._contents.read(len(buffer))
+        with read_errors_as_malformed():
+            part = self._contents.read(len(buffer))
         buffer[: len(part)] = part
         return len(part)
 
@@ -130,10 +134,25 @@ def invalid_file(path: Path, problem: str, line: int | None = None) -> InvalidIm
     return InvalidImportFile(f"{location}: {problem}.", field="file", value=str(path))
 
 
-def malformed_gzip(path: Path, error: Exception) -> InvalidImportFile:
-    """Return the error of a file that can't be decompressed, given that of the library."""
-    problem = "it ends in the middle. Store it again, completely" if isinstance(error, EOFError) else str(error)
-    return invalid_file(path, f"it can't be decompressed: {problem}")
+def unreadable_file(path: Path, error: Exception) -> InvalidImportFile:
+    """Return the error of a file that can't be read or decompressed, given that of the library or the system."""
+    return invalid_file(path, _describe_read_error(error))
+
+
+@contextmanager
+def read_errors_as_malformed() -> Generator[None]:
+    """Raise MalformedFile if a file can't be read or decompressed in the block."""
+    try:
+        yield
+    except UNREADABLE as error:
+        raise MalformedFile(_describe_read_error(error)) from error
+
+
+def _describe_read_error(error: Exception) -> str:
+    if isinstance(error, EOFError):
+        return "it can't be decompressed: it ends in the middle. Store it again, completely"
+    is_damaged = isinstance(error, gzip.BadGzipFile | zlib.error)
+    return f"it can't be {'decompressed' if is_damaged else 'read'}: {error}"
 
 
 def _open_stored(path: Path) -> BinaryIO:

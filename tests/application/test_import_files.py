@@ -99,6 +99,8 @@ def test_the_format_may_be_specified(tmp_path: Path) -> None:
         ("f.csv", 'a,b\n1,2\n3,"4\n5,6\n', "line 3: it is not CSV: unexpected end of data."),
         ("f.csv", 'a,b\n1,"2" x\n', "line 2: it is not CSV: "),
         ("f.csv", "a,b,a\n", "line 1: it has more than one column 'a'."),
+        ("f.csv", "sep=ab\na,b\n", "line 1: its first line names the delimiter 'ab', which must be one character."),
+        ("f.csv", 'sep="\na,b\n', "line 1: its first line names the delimiter '\"', which must be one character."),
         ("f.jsonl", '[{"a": 1}]', "line 1: it contains a list, not an object on each line (JSON, perhaps)."),
         ("f.json", "", "line 1: it is not a list of objects."),
         ("f.json", '{"a": 1}', "line 1: it is not a list of objects (JSONL, perhaps)."),

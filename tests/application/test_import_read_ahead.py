@@ -1,8 +1,12 @@
 """Large CSV files are checked in this process while another one reads their rows ahead."""
 
+import errno
+import gzip
+import io
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tallybook.application import Metering
@@ -89,4 +93,36 @@ def test_a_file_without_its_end_is_rejected(usage_file: Path, metering: Metering
         importer = UsageImporter(metering, file, RowFormat())
         with pytest.raises(InvalidImportFile, match=rf"line {ROWS + 2}: it is not CSV: unexpected end of data"):
             importer.run()
+    assert metering.events("tokens") == []
+
+
+def test_a_compressed_file_that_is_cut_off_during_the_check_was_changed(usage_file: Path, metering: Metering) -> None:
+    metering.meters.configure("tokens", customer_key="customer", value_key="value")
+    compressed = usage_file.with_suffix(".csv.gz")
+    compressed.write_bytes(gzip.compress(usage_file.read_bytes()))
+    with nothing_remains(), open_usage_file(compressed) as file:
+        os.truncate(compressed, 20_000)
+        with pytest.raises(InvalidImportFile, match="it was changed while it was imported"):
+            UsageImporter(metering, file, RowFormat()).run()
+    assert metering.events("tokens") == []
+
+
+class FailingFile(io.FileIO):
+    """A file on a disk that may fail."""
+
+    fails = False
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        if self.fails:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().readinto(buffer)
+
+
+def test_a_disk_that_fails_during_the_check_is_named(usage_file: Path, metering: Metering) -> None:
+    metering.meters.configure("tokens", customer_key="customer", value_key="value")
+    disk = FailingFile(usage_file)
+    with nothing_remains(), open_usage_file(usage_file, contents=io.BufferedReader(disk)) as file:
+        disk.fails = True
+        with pytest.raises(InvalidImportFile, match=r"usage.csv: it can't be read: \[Errno 5\] Input/output error"):
+            UsageImporter(metering, file, RowFormat()).run()
     assert metering.events("tokens") == []
