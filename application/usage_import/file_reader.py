@@ -7,7 +7,8 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from .csv_rows import csv_batches, csv_lines, long_cells_allowed, read_csv_dialect
+from .csv_dialect import csv_lines, long_cells_allowed, read_csv_dialect
+from .csv_rows import csv_batches
 from .encodings import UTF_8
 from .formats import (
     TEXT_FORMATS,

@@ -7,7 +7,7 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any, BinaryIO, cast
 
-from .csv_rows import column_names
+from .csv_dialect import column_names
 from .formats import BATCH_ROWS, MAX_BATCH_SIZE, MAX_ROW_BYTES, ColumnBatch, MalformedFile
 from .json_rows import NestedCell, UnusableCell
 from .table_rows import import_library, reported_as_malformed

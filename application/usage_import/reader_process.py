@@ -97,8 +97,8 @@ class ReaderProcess:
         Raise UsageSourceUnavailable. Other errors are raised by `batches`.
         """
         self._start()
-        self._requested_ahead, self._is_answering = BatchesRequest(), True
         with self._closed_on_error():
+            self._requested_ahead, self._is_answering = BatchesRequest(), True
             self._write(self._requested_ahead)
 
     def batches(self, on_read: OnRead) -> Iterator[RowBatch]:

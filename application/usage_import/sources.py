@@ -1,5 +1,6 @@
 """Where a usage file comes from: a path or standard input, perhaps compressed with gzip."""
 
+import errno
 import gzip
 import io
 import os
@@ -115,16 +116,20 @@ class OwnPosition(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Change the position, and return it."""
+        """Change the position, and return it. Raise OSError if it would be before the start."""
         starts = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: os.fstat(self._descriptor).st_size}
-        self._position = max(starts[whence] + offset, 0)
-        return self._position
+        position = starts[whence] + offset
+        if position < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._position = position
+        return position
 
     def readinto(self, buffer: Any, /) -> int:
         """Read the next part into a buffer, and return its length."""
-        size = os.preadv(self._descriptor, [buffer], self._position)
-        self._position += size
-        return size
+        part = os.pread(self._descriptor, len(buffer), self._position)
+        buffer[: len(part)] = part
+        self._position += len(part)
+        return len(part)
 
 
 def invalid_file(path: Path, problem: str, line: int | None = None) -> InvalidImportFile:
@@ -151,8 +156,8 @@ def read_errors_as_malformed() -> Generator[None]:
 def _describe_read_error(error: Exception) -> str:
     if isinstance(error, EOFError):
         return "it can't be decompressed: it ends in the middle. Store it again, completely"
-    is_damaged = isinstance(error, gzip.BadGzipFile | zlib.error)
-    return f"it can't be {'decompressed' if is_damaged else 'read'}: {error}"
+    is_corrupted = isinstance(error, gzip.BadGzipFile | zlib.error)
+    return f"it can't be {'decompressed' if is_corrupted else 'read'}: {error}"
 
 
 def _open_stored(path: Path) -> BinaryIO:

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any, BinaryIO, NamedTuple
 
 from ...domain.errors import InvalidParameter, TallybookError
-from .csv_rows import column_names
+from .csv_dialect import column_names
 from .formats import MAX_ROW_BYTES, MalformedFile, Row
 from .json_rows import UnusableCell
 

@@ -2,13 +2,15 @@
 
 import csv
 import io
+import tracemalloc
 from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tallybook.application.usage_import import csv_rows
-from tallybook.application.usage_import.csv_rows import CsvDialect, csv_batches
+from tallybook.application.usage_import.csv_dialect import CsvDialect, long_cells_allowed, read_csv_dialect
+from tallybook.application.usage_import.csv_rows import csv_batches
 from tallybook.application.usage_import.formats import MalformedFile
 
 from ..sampling import examples
@@ -97,3 +99,19 @@ def test_empty_cells_count_as_characters(monkeypatch: pytest.MonkeyPatch) -> Non
     batches = list(csv_batches(io.BytesIO(f"{columns}\n{row * 500}".encode()), dialect))
     assert sum(map(len, batches)) == 500
     assert max(map(len, batches)) <= 5 + 2 * 66  # rows in a block
+
+
+def test_the_delimiter_is_found_in_few_characters() -> None:
+    """A hundred long lines aren't in memory together. A long header is read whole."""
+    header = "a;" + "b" * (2 << 20)
+    content = f"{header}\n" + ("1;" + "2" * (1 << 20) + "\n") * 30
+    file = io.BytesIO(content.encode())
+    tracemalloc.start()
+    try:
+        with long_cells_allowed():
+            dialect = read_csv_dialect(file, "utf-8", None, None)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (dialect.delimiter, [len(name) for name in dialect.columns]) == (";", [1, 2 << 20])
+    assert peak < 40 << 20
