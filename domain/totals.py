@@ -90,8 +90,6 @@ class Totals(msgspec.Struct, frozen=True, gc=False):
         """Return the totals of all parts, which must have no record in common."""
         if len(parts) == 1:
             return parts[0]
-        if len(parts) == 2:  # noqa: PLR2004 - a month and its new part, merged in a quarter of the time
-            return parts[0].merge(parts[1])
         counted = [part for part in parts if part.count]
         if not counted:
             return cls()

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import NamedTuple
 
 from ..domain.errors import ProjectionStopped
@@ -215,7 +215,7 @@ def _update_months(
 ) -> dict[BucketKey, Bucket]:
     """Return the months with new records, which are added, and those with a cancellation, which are recomputed."""
     months = {
-        month: Bucket.from_parts(month, [*parts, *([stored[month]] if month in stored else ())])
+        month: reduce(Bucket.merge, parts, stored[month]) if month in stored else Bucket.from_parts(month, parts)
         for month, parts in new_parts.items()
     }
     days = {cancellation.key for cancellation in delta.cancellations}

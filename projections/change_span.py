@@ -26,8 +26,6 @@ class ChangeSpan(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @classmethod
     def merge_all(cls, spans: Sequence["ChangeSpan"]) -> "ChangeSpan":
         """Return the span of the changes of at least one span."""
-        if len(spans) == 2:  # noqa: PLR2004 - as in `Totals.merge_all`
-            return spans[0].merge(spans[1])
         return cls(min([span.first_position for span in spans]), max([span.last_position for span in spans]))
 
     def merge(self, other: "ChangeSpan") -> "ChangeSpan":
