@@ -67,7 +67,7 @@ def _is_at_one_time(rows: Sequence[EventRow]) -> bool:
     if time is None:
         return False
     beginning = b"%b%bZ" % (_START, time)
-    return False not in [row[3].startswith(beginning) for row in rows]
+    return all(row[3].startswith(beginning) for row in rows)
 
 
 def _parse(time: bytes) -> datetime:

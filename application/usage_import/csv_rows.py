@@ -108,11 +108,13 @@ class _RowBlock(NamedTuple):
 def _row_blocks(text: TextIO, delimiter: str, first_line: int) -> Iterator[_RowBlock]:
     """Yield the rows of a text whose next line has the number `first_line`. Raises MalformedFile.
 
-    Lines of which each is a row are parsed together, in two thirds of the time that it takes row by row.
+    A block of lines is parsed at once, in two thirds of the time that it takes row by row. The numbers of the lines of
+    its rows are known if each line is a row; otherwise the block is parsed again row by row.
     """
     while block := text.readlines(_BLOCK_CHARACTERS):
         next_line = first_line + len(block)
-        lines, rows, size = list(range(first_line, next_line)), _parse_lines(block, delimiter), sum(map(len, block))
+        lines, size = list(range(first_line, next_line)), sum(map(len, block))
+        rows = _parse_lines(block, delimiter)
         if len(rows) != len(block):
             lines, rows, next_line = _read_rows(chain(block, text), delimiter, first_line, next_line)
             size = sum(len("".join(cells)) + len(cells) for cells in rows)

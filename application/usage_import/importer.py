@@ -87,8 +87,6 @@ class UsageImporter:
         self._is_checked = is_checked
         self._prepared: ParsedBatch | None = None
         """The next batch, if it was prepared while the one before was inserted."""
-        self._recorded: ParsedBatch | None = None
-        """The batch before, whose objects are freed while the next one is inserted."""
         _check_columns(file, columns, None if columns.event_name is None else get_schedule(columns.event_name))
 
     def check(self, advance: ProgressCallback | None = None) -> None:
@@ -148,12 +146,10 @@ class UsageImporter:
             parsed, self._prepared = self._prepared or self._parser.parse(*planned), None
             with overlapped_work(partial(self._prepare, following)):
                 self._record(parsed, on_rejected)
-            self._recorded = parsed
             self.summary.seconds = time.monotonic() - started
 
     def _prepare(self, planned: tuple[RowBatch, ColumnPlan | None] | None) -> None:
         """Parse and decide the next batch, if there is one and neither takes a query."""
-        self._recorded = None
         parsed = None if planned is None else self._parser.parse_columns(*planned)
         if parsed is not None:
             self._prepared = parsed._replace(valid=self.recorder.prepare(parsed.valid))
@@ -177,7 +173,7 @@ class UsageImporter:
         def attach_to_receipts(receipts: Sequence[Receipt], at: datetime) -> Sequence[KeyValueEntry]:
             nonlocal outcomes
             assert attach is not None
-            outcomes = self._outcomes(parsed, receipts)
+            outcomes = self._outcomes(parsed, Receipts(receipts))
             return attach(outcomes, at)
 
         receipts = self.recorder.record_many(parsed.valid, attach=None if attach is None else attach_to_receipts)
@@ -214,10 +210,10 @@ class UsageImporter:
             assert event.timestamp is not None  # the mapper requires one
             first_rows.append(PreviewRow(line, event.event_name, event.timestamp, event.identifier, event.payload))
 
-    def _outcomes(self, parsed: ParsedBatch, receipts: Sequence[Receipt]) -> BatchOutcomes:
+    def _outcomes(self, parsed: ParsedBatch, receipts: Receipts) -> BatchOutcomes:
         """Return the outcomes of the rows of a batch, given the receipts of those that are meter events."""
         count = len(parsed.batch)
-        if [receipt.outcome for receipt in receipts].count(Outcome.ACCEPTED) == count:
+        if receipts.accepted == count:
             return BatchOutcomes(count, Counter({Outcome.ACCEPTED: count}))
         result = BatchOutcomes(count, Counter())
         remaining = iter(receipts)

@@ -82,10 +82,7 @@ class ReaderProcess:
         self._requested_ahead: Request | None = None
 
     def open(self, on_read: OnRead) -> None:
-        """Start the process, and determine the dialect and the columns. Raise InvalidImportFile.
-
-        Also UsageSourceUnavailable.
-        """
+        """Start the process, and get the dialect and the columns. Raise InvalidImportFile or UsageSourceUnavailable."""
         self._start()
         with self._closed_on_error():
             opened = self._receive_opened(on_read)
