@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from typing import TypedDict
-from uuid import NAMESPACE_OID, uuid5
+from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
 
@@ -92,5 +92,9 @@ def check_selected(event_name: str, selected: SelectedEvents, digest: str | None
 
 
 def id_of(identifier: str) -> str:
-    """Return the id of the bulk cancellation with an identifier; no proposal, whose ids are used too, has the same."""
-    return str(uuid5(NAMESPACE_OID, f"bulk cancellation {require_text(identifier, 'identifier', 1_000)}"))
+    """Return the id of the bulk cancellation with an identifier.
+
+    A bulk cancellation that was proposed has the id of its proposal. That of a proposal with the same identifier is
+    another one, because it is of another namespace.
+    """
+    return str(uuid5(NAMESPACE_URL, require_text(identifier, "identifier", 1_000)))

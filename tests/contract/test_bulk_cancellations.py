@@ -287,6 +287,21 @@ def test_two_calls_with_one_identifier_at_the_same_time_make_one_decision(
         assert (bulk.status, bulk.cancelled) == ("cancelled", WRONG // 3)
 
 
+def test_a_proposal_with_the_same_identifier_is_another_decision(store: Store) -> None:
+    """Though the bulk cancellation that was proposed has the id of its proposal."""
+    with store.metering() as metering:
+        record_history(metering, 20)
+        record_wrong_events(metering)
+        proposal = metering.proposals.propose_cancellation(
+            "tokens", identifier_prefix="wrong-", reason="a wrong file", by="ops", identifier="ticket 7"
+        )
+        metering.proposals.approve(proposal.proposal_id, by="dora")
+        assert metering.cancellations.get(proposal.proposal_id).status == "cancelled"
+        made = cancel_wrong_events(metering, "jobs", identifier="ticket 7")
+        assert metering.cancellations.get(made).event_name == "jobs"
+        assert len(metering.cancellations.list()) == 2
+
+
 def test_invalid_calls_change_nothing(store: Store) -> None:
     """No condition, nothing to cancel, another preview, too many events, an unknown id."""
     with store.metering() as metering:

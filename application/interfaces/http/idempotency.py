@@ -69,13 +69,8 @@ class IdempotencyStore:
 
     def find_responses(self, keys: Sequence[IdempotencyKey]) -> dict[IdempotencyKey, ApiResponse | ApiError]:
         """Return the responses of repeated requests; an ApiError if the parameters differ."""
-        responses: dict[IdempotencyKey, ApiResponse | ApiError] = {}
-        for key, stored in self._find_all(keys).items():
-            if stored.fingerprint != key.fingerprint:
-                responses[key] = parameters_mismatch(key.key)
-            elif stored.status:
-                responses[key] = _replay(stored)
-        return responses
+        responses = {key: _response_to(key, stored) for key, stored in self._find_all(keys).items()}
+        return {key: response for key, response in responses.items() if response is not None}
 
     def entry(self, key: IdempotencyKey, response: ApiResponse, request_id: str, at: int) -> KeyValueEntry:
         """Return the entry of a response, to store in the transaction that the response reports."""
@@ -108,10 +103,11 @@ class IdempotencyStore:
         """
         with self._claim(key.storage_key):
             earlier = self._find_or_start(key, request_id, at)
-            if earlier is not None and earlier.fingerprint != key.fingerprint:
-                raise parameters_mismatch(key.key)
-            if earlier is not None and earlier.status:
-                return _replay(earlier)
+            stored = None if earlier is None else _response_to(key, earlier)
+            if isinstance(stored, ApiError):
+                raise stored
+            if stored is not None:
+                return stored
             try:
                 response = work(None if earlier is None else earlier.request_id)
             except ApiError as api_error:
@@ -153,7 +149,12 @@ class IdempotencyStore:
                 self._in_progress.discard(storage_key)
 
 
-def _replay(stored: _StoredResponse) -> ApiResponse:
+def _response_to(key: IdempotencyKey, stored: _StoredResponse) -> ApiResponse | ApiError | None:
+    """Return the response to a repeated request; an ApiError if the parameters differ, None if there is none yet."""
+    if stored.fingerprint != key.fingerprint:
+        return parameters_mismatch(key.key)
+    if not stored.status:
+        return None
     return ApiResponse(
         stored.status, stored.body, {"Idempotent-Replayed": "true", "Original-Request": stored.request_id}
     )
