@@ -185,7 +185,7 @@ def test_a_client_that_stalls_while_sending_is_disconnected(postgres_store: Post
         metering.meters.configure("tokens", customer_key="customer")
         sending = (
             "SELECT FROM pg_stat_activity WHERE application_name = %s AND state = 'active'"
-            " AND wait_event = 'ClientRead' AND query LIKE 'WITH appended%%'"
+            " AND wait_event = 'ClientRead' AND query LIKE 'INSERT INTO %%stored_events%%'"
         )
         name = f"stopped-{postgres_store.schema}"
         url = f"{postgres_store.url}&application_name={quote(name)}"

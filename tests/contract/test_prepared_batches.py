@@ -81,7 +81,7 @@ def has_inserted(store: PostgresSchema) -> bool:
     with closing(store.database.connect()) as connection:
         row = connection.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND query LIKE %s",
-            (f'WITH appended AS (INSERT INTO "{store.schema}"%',),
+            (f'INSERT INTO "{store.schema}".stored_events%',),
         ).fetchone()
     return row == (1,)
 

@@ -1,7 +1,7 @@
 """The ledger inside a PostgreSQL transaction that excludes other writers."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg.rows import tuple_row
 
@@ -9,7 +9,7 @@ from ....projections.models import LedgerEvent
 from ..key_value import KeyValueEntry
 from ..ports import EventRow, PositionedEventRow
 from ..recorded_time import recorded_at_of
-from ..sql_events import SELECT_HEAD, SELECT_PAGE, SELECT_STORED_ROWS
+from ..sql_events import SELECT_PAGE, SELECT_STORED_ROWS
 from .connection import MIN_VERSION_TRANSACTION_TIMEOUT
 from .monitored_connection import MonitoredConnection
 
@@ -17,19 +17,27 @@ if TYPE_CHECKING:
     from .event_recorder import PostgresEventRecorder
 
 
+class LastEvent(NamedTuple):
+    """The last event of a ledger when the lock was acquired. `time` is that of its recording.
+
+    The position is 0 if the ledger is empty; the time is None then, and if the event doesn't begin with one.
+    """
+
+    position: int
+    time: bytes | None
+
+
 class PostgresEventAppender:
     """The ledger inside a transaction that excludes other writers."""
 
-    def __init__(
-        self, recorder: "PostgresEventRecorder", connection: MonitoredConnection, last_time: bytes | None
-    ) -> None:
+    def __init__(self, recorder: "PostgresEventRecorder", connection: MonitoredConnection, last: LastEvent) -> None:
         self._recorder = recorder
         self._connection = connection
-        self._last_time = last_time
+        self._last = last
 
     def head(self) -> int:
         """Return the position of the newest event; 0 in an empty ledger."""
-        return self._select(SELECT_HEAD, ())[0][0]
+        return self._last.position
 
     def read_page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
         """Return up to `limit` events after a position, in order."""
@@ -39,11 +47,10 @@ class PostgresEventAppender:
         self, rows: Sequence[EventRow], expected_versions: Mapping[str, int] | None = None
     ) -> Sequence[int]:
         """Store rows and return their positions."""
-        positions = self._recorder.insert_rows_in_transaction(
-            self._connection, rows, self._last_time, expected_versions
-        )
-        times = [self._last_time, *(recorded_at_of(row[3]) for row in rows)]
-        self._last_time = max((time for time in times if time is not None), default=None)
+        positions = self._recorder.insert_rows_in_transaction(self._connection, rows, self._last, expected_versions)
+        times = [self._last.time, *(recorded_at_of(row[3]) for row in rows)]
+        last_time = max((time for time in times if time is not None), default=None)
+        self._last = LastEvent(self._last.position + len(rows), last_time)
         return positions
 
     def insert_entries(self, entries: Sequence[KeyValueEntry]) -> None:

@@ -23,7 +23,7 @@ from ..sql_events import EVENT_COLUMNS, SqlEventReader, absent_triggers
 from .bulk_read import read_page_bulk
 from .connection import FORCE_SYNCHRONOUS_COMMIT, PostgresDatastore
 from .errors import translate_errors
-from .event_appender import PostgresEventAppender
+from .event_appender import LastEvent, PostgresEventAppender
 from .key_value import PostgresKeyValueStore
 from .ledger_schema import BEGINNING, LEDGER_SCHEMA, reject_read_models_of_another_ledger
 from .monitored_connection import MonitoredConnection
@@ -59,25 +59,22 @@ class PostgresEventRecorder(PostgresPruning, SqlEventReader, PostgresApplication
         reject_read_models_of_another_ledger(datastore)
         LEDGER_SCHEMA.ensure(datastore)
         self._may_read = self._has_read_privilege()
-        last_beginning = datastore.format_sql(
-            f"SELECT {BEGINNING} FROM {{schema}}.stored_events ORDER BY position DESC LIMIT 1"
+        last_event = datastore.format_sql(
+            f"SELECT position, {BEGINNING} FROM {{schema}}.stored_events ORDER BY position DESC LIMIT 1"
             if self._may_read
-            else "SELECT {schema}.last_beginning()"
+            else "SELECT max(position), {schema}.last_beginning() FROM {schema}.stored_events"
         )
-        self._lock_and_read_time_sql = f"{self._lock_sql}; {last_beginning.as_string()}"
+        self._lock_and_read_last_sql = f"{self._lock_sql}; {last_event.as_string()}"
         # A batch of events is one statement, so that the lock is held for few round trips. The version and the topic
         # are sent once: sending them for each row would take longer than storing the rows.
         self._insert_sql = datastore.format_sql(
-            "WITH appended AS ("
             f"INSERT INTO {{schema}}.stored_events ({EVENT_COLUMNS})"
-            " SELECT head.position + batch.ordinal, batch.stream, %b::bigint, %b::text, batch.state"
-            " FROM (SELECT coalesce(max(position), 0) AS position FROM {schema}.stored_events) AS head,"
-            " unnest(%b::text[], %b::bytea[])"  # binary: twice as fast, and as fast as COPY
+            " SELECT %b::bigint + batch.ordinal, batch.stream, %b::bigint, %b::text, batch.state"
+            " FROM unnest(%b::text[], %b::bytea[])"  # binary: twice as fast, and as fast as COPY
             " WITH ORDINALITY AS batch (stream, state, ordinal)"
             " WHERE NOT EXISTS (SELECT FROM unnest(%b::text[], %b::bigint[]) AS expected (stream, version)"
             " CROSS JOIN LATERAL (SELECT FROM {schema}.{expected} WHERE originator_id = stream"
-            " AND originator_version = version + 1 OFFSET 0) AS later)"
-            " RETURNING position) SELECT max(position), count(*) FROM appended",
+            " AND originator_version = version + 1 OFFSET 0) AS later)",
             expected="stored_events" if self._may_read else "meter_streams",
         )
 
@@ -163,9 +160,9 @@ class PostgresEventRecorder(PostgresPruning, SqlEventReader, PostgresApplication
             positions: Sequence[int] = ()
             stored = rows
             try:
-                with self._locked_transaction() as (connection, last_time):
-                    stored = in_order_of_time(rows, last_time, self.max_clock_delay, self.clock)
-                    positions = self._insert_locked(connection, stored, expected_versions or {})
+                with self._locked_transaction() as (connection, last):
+                    stored = in_order_of_time(rows, last.time, self.max_clock_delay, self.clock)
+                    positions = self._insert_locked(connection, last.position, stored, expected_versions or {})
                     if key_value_store is not None and attach is not None:
                         key_value_store.insert_entries(connection, sorted_for_writing(attach(positions)))
             except TransientError:
@@ -192,7 +189,7 @@ class PostgresEventRecorder(PostgresPruning, SqlEventReader, PostgresApplication
         Wait for a server that accepts changes, because what is done in the block can't be repeated here.
         """
 
-        def begin() -> tuple[MonitoredConnection, bytes | None]:
+        def begin() -> tuple[MonitoredConnection, LastEvent]:
             return transaction.enter_context(self._locked_transaction())
 
         with ExitStack() as transaction:
@@ -202,23 +199,23 @@ class PostgresEventRecorder(PostgresPruning, SqlEventReader, PostgresApplication
         self,
         connection: MonitoredConnection,
         rows: Sequence[EventRow],
-        last_time: bytes | None,
+        last: LastEvent,
         expected_versions: Mapping[str, int] | None = None,
     ) -> Sequence[int]:
-        """Store rows inside a transaction that holds the lock and return their positions."""
-        ordered = in_order_of_time(rows, last_time, self.max_clock_delay, self.clock)
-        return self._insert_locked(connection, ordered, expected_versions or {})
+        """Store rows inside a transaction that holds the lock, after the last event, and return their positions."""
+        ordered = in_order_of_time(rows, last.time, self.max_clock_delay, self.clock)
+        return self._insert_locked(connection, last.position, ordered, expected_versions or {})
 
     @contextmanager
-    def _locked_transaction(self) -> Generator[tuple[MonitoredConnection, bytes | None]]:
-        """Start a transaction that holds the lock; the second value is the time of the newest event, None if none."""
+    def _locked_transaction(self) -> Generator[tuple[MonitoredConnection, LastEvent]]:
+        """Start a transaction that holds the lock; the second value is the last event."""
 
-        def prepare(connection: MonitoredConnection, rows: Cursor[Any]) -> tuple[MonitoredConnection, bytes | None]:
-            (last_beginning,) = rows.fetchone() or (None,)
-            return connection, recorded_at_of(last_beginning.encode()) if last_beginning else None
+        def prepare(connection: MonitoredConnection, rows: Cursor[Any]) -> tuple[MonitoredConnection, LastEvent]:
+            position, beginning = rows.fetchone() or (None, None)
+            return connection, LastEvent(position or 0, recorded_at_of(beginning.encode()) if beginning else None)
 
         with self.store.prepared_transaction(
-            "write", prepare, self._lock_and_read_time_sql, self._notify_sql
+            "write", prepare, self._lock_and_read_last_sql, self._notify_sql
         ) as locked:
             yield locked
 
@@ -308,19 +305,22 @@ class PostgresEventRecorder(PostgresPruning, SqlEventReader, PostgresApplication
         return f"(SELECT * FROM {{schema}}.recorded_streams(?) WHERE {condition}) AS recorded", (ids,)
 
     def _insert_locked(
-        self, connection: MonitoredConnection, rows: Sequence[EventRow], expected_versions: Mapping[str, int]
+        self,
+        connection: MonitoredConnection,
+        last_position: int,
+        rows: Sequence[EventRow],
+        expected_versions: Mapping[str, int],
     ) -> Sequence[int]:
-        """Store rows in a transaction that holds the lock and return their positions."""
-        last_position = 0
+        """Store rows in a transaction that holds the lock, after the last position, and return their positions."""
         version_params = (list(expected_versions), list(expected_versions.values()))
         with connection.cursor(row_factory=tuple_row) as cursor:
             for (version, topic), batch in groupby(rows, itemgetter(1, 2)):
                 streams, _, _, states = map(list, zip(*batch, strict=True))
-                params = (version, topic, streams, states, *version_params)
+                params = (last_position, version, topic, streams, states, *version_params)
                 connection.overlap_next_statement()
-                ((last_position, inserted_count),) = cursor.execute(self._insert_sql, params)
-                if inserted_count != len(streams):
+                if cursor.execute(self._insert_sql, params).rowcount != len(streams):
                     raise ConcurrentStreamUpdate(next(iter(expected_versions)))
+                last_position += len(streams)
         return range(last_position - len(rows) + 1, last_position + 1)
 
     def _commit_took_effect(self, rows: Sequence[EventRow], positions: Sequence[int]) -> bool:
