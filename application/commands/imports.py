@@ -21,6 +21,7 @@ from ..results import Receipts
 from ..uuid7 import uuid7
 from ..validation import optional_note, require_text
 from .bulk_cancellations import BulkCancellationCommands, OnProgress
+from .receipts import RecordedBatch
 from .usage import AttachToReceipts, UsageCommands
 
 
@@ -28,10 +29,10 @@ class RowRecorder(Protocol):
     """Records the meter events of a file in batches."""
 
     def prepare(self, meter_events: Sequence[object]) -> Sequence[object]:
-        """Prepare a batch, which is then recorded by `record_many` of the result. Read nothing from a ledger."""
+        """Prepare a batch, which is then recorded by `record_batch` of the result. Read nothing from a ledger."""
         ...
 
-    def record_many(self, meter_events: Sequence[object], *, attach: AttachToReceipts | None = None) -> Receipts:
+    def record_batch(self, meter_events: Sequence[object], *, attach: AttachToReceipts | None = None) -> RecordedBatch:
         """Record a batch, as `Metering.record_many` does."""
         ...
 
@@ -66,14 +67,18 @@ class ImportRecorder:
         """Return the meter events of a later batch, as `UsageCommands.prepare` does."""
         return self._usage.prepare(meter_events, _no_authors(meter_events))
 
-    def record_many(self, meter_events: Sequence[object], *, attach: AttachToReceipts | None = None) -> Receipts:
+    def record_batch(self, meter_events: Sequence[object], *, attach: AttachToReceipts | None = None) -> RecordedBatch:
         """Record a batch, as `Metering.record_many` does. The ledger stores how many of its meter events are new."""
-        receipts = self._usage.record_many(
+        recorded = self._usage.record_batch(
             meter_events, attach=attach, last_events=self._last_events, authors=_no_authors(meter_events)
         )
-        if receipts.accepted:
+        if recorded.accepted:
             self._run = self._next_run
-        return receipts
+        return recorded
+
+    def record_many(self, meter_events: Sequence[object], *, attach: AttachToReceipts | None = None) -> Receipts:
+        """Record a batch as `record_batch` does, and return a receipt for each meter event."""
+        return self.record_batch(meter_events, attach=attach).receipts
 
     def finish(self, *, rows: int, accepted: int, duplicates: int, conflicts: int, rejected: int) -> None:
         """Store the number of rows by outcome, once."""

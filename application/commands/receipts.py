@@ -1,7 +1,8 @@
 """The receipts of a batch: which meter events are new, and which are rejected, duplicates or conflicts."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import repeat
 
 import msgspec
@@ -21,6 +22,22 @@ class Decision(msgspec.Struct):
     event_input: MeterEventInput | None
     data: MeterEventData | None
     error: TallybookError | None = None
+
+
+@dataclass(frozen=True)
+class RecordedBatch:
+    """A batch of meter events that was recorded, and how many of them are new.
+
+    `make_receipts` is called when the receipts are needed. An import whose rows are all new needs none.
+    """
+
+    accepted: int
+    make_receipts: Callable[[], Receipts]
+
+    @cached_property
+    def receipts(self) -> Receipts:
+        """A receipt for each meter event."""
+        return self.make_receipts()
 
 
 @dataclass(frozen=True, slots=True)

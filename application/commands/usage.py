@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple, cast
 
 import msgspec
@@ -33,7 +34,7 @@ from ..storage.ports import ConcurrentStreamUpdate
 from ..uuid7 import uuid7
 from .group_commit import GroupCommit
 from .meter_acceptors import MeterAcceptors, MeterCache, QueryNeeded
-from .receipts import Decision, build_receipts, compare_pruned, require_recorded
+from .receipts import Decision, RecordedBatch, build_receipts, compare_pruned, require_recorded
 
 AttachToReceipts = Callable[[Sequence[Receipt], datetime], Sequence[KeyValueEntry]]
 """Returns key-value entries to store with a batch, given its receipts and the time it was decided at."""
@@ -91,7 +92,24 @@ class UsageCommands:
         submitted_at: Sequence[datetime] | None = None,
         authors: Sequence[Author | None] | None = None,
     ) -> Receipts:
-        """Record meter events in one transaction and return a receipt for each. See `Metering.record_many`.
+        """Record meter events in one transaction and return a receipt for each. See `Metering.record_many`."""
+        receipts = self.record_batch(
+            meter_events, attach=attach, last_events=last_events, submitted_at=submitted_at, authors=authors
+        ).receipts
+        if strict:
+            require_recorded(receipts)
+        return receipts
+
+    def record_batch(
+        self,
+        meter_events: Iterable[object],
+        *,
+        attach: AttachToReceipts | None = None,
+        last_events: LastEvents | None = None,
+        submitted_at: Sequence[datetime] | None = None,
+        authors: Sequence[Author | None] | None = None,
+    ) -> RecordedBatch:
+        """Record meter events in one transaction.
 
         `last_events` returns events to store after new meter events; it may be called again if they are decided again.
         `submitted_at` are the times at which the meter events were submitted, if that was earlier: their age was
@@ -101,13 +119,10 @@ class UsageCommands:
         Events that are sent again and pruned are compared with their archive after the transaction; before it, if
         `attach` needs their receipts.
         """
-        receipts = self._record(
+        recorded = self._record(
             meter_events, attach, last_events, submitted_at, authors, reads_archive=attach is not None
         )
-        receipts = compare_pruned(self.ledger, receipts)
-        if strict:
-            require_recorded(receipts)
-        return receipts
+        return RecordedBatch(recorded.accepted, lambda: compare_pruned(self.ledger, recorded.receipts))
 
     def record_new(
         self,
@@ -120,7 +135,7 @@ class UsageCommands:
 
         The receipts of events with the identifiers of pruned ones are PendingReceipts, also those for `attach`.
         """
-        return self._record(meter_events, attach, None, None, authors, reads_archive=False)
+        return self._record(meter_events, attach, None, None, authors, reads_archive=False).receipts
 
     def compare_pruned(self, receipts: Receipts) -> Receipts:
         """Return the receipts of `record_new`, of which none is pending: an archive was read for those that are."""
@@ -147,7 +162,7 @@ class UsageCommands:
         authors: Sequence[Author | None] | None,
         *,
         reads_archive: bool,
-    ) -> Receipts:
+    ) -> RecordedBatch:
         decided = meter_events.decided if isinstance(meter_events, PreparedMeterEvents) else None
         raw_events = list(_require_iterable(meter_events))
         event_authors = [current_author()] * len(raw_events) if authors is None else list(authors)
@@ -194,8 +209,8 @@ class UsageCommands:
         last_events: LastEvents | None,
         *,
         reads_archive: bool,
-    ) -> Receipts:
-        """Store the accepted events, and the entries attached to them, and return the receipts.
+    ) -> RecordedBatch:
+        """Store the accepted events, and the entries attached to them.
 
         The insert is optimistic: all events are inserted at once. If identifiers are taken, by earlier events or by
         another process meanwhile, nothing is stored; the stored events are looked up and the remaining ones inserted.
@@ -205,13 +220,16 @@ class UsageCommands:
             decision.identifier for decision in decisions if decision.data is None and decision.identifier is not None
         }
         stored = self._find_known(rejected, reads_archive=reads_archive) if rejected else {}
-        receipts: Receipts | None = None
+        recorded: RecordedBatch | None = None
+
+        def as_recorded(positions: Mapping[str, int]) -> RecordedBatch:
+            return RecordedBatch(len(positions), partial(build_receipts, decisions, stored, positions))
 
         def attach_to_positions(positions: Mapping[str, int]) -> Sequence[KeyValueEntry]:
-            nonlocal receipts
+            nonlocal recorded
             assert attach is not None
-            receipts = build_receipts(decisions, stored, positions)
-            return attach(receipts, now)
+            recorded = as_recorded(positions)
+            return attach(recorded.receipts, now)
 
         positions: Mapping[str, int] = {}
         while accepted or attach is not None:
@@ -229,7 +247,7 @@ class UsageCommands:
                 accepted = NewMeterEvents(
                     (identifier, data) for identifier, data in accepted.items() if identifier not in taken
                 )
-        return build_receipts(decisions, stored, positions) if receipts is None else receipts
+        return recorded or as_recorded(positions)
 
     def _find_known(self, identifiers: Iterable[str], *, reads_archive: bool) -> dict[str, KnownEvent]:
         known = find_known_events(self.ledger, identifiers)

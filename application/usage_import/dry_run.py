@@ -11,10 +11,10 @@ from ...domain.meter_event import MeterEvent
 from ...domain.meter_event_input import MeterEventInput
 from ...domain.text import is_storable
 from ..cancellation_views import CancellationPreviewRow
+from ..commands.receipts import RecordedBatch
 from ..commands.usage import AttachToReceipts
 from ..ledger.ledger import Ledger
 from ..metering import Metering
-from ..results import Receipts
 
 
 class DryRun:
@@ -35,12 +35,12 @@ class DryRun:
         """Return the meter events as they are."""
         return meter_events
 
-    def record_many(self, meter_events: Sequence[object], *, attach: AttachToReceipts | None = None) -> Receipts:
-        """Return the receipts of a batch."""
+    def record_batch(self, meter_events: Sequence[object], *, attach: AttachToReceipts | None = None) -> RecordedBatch:
+        """Record a batch in the temporary ledger."""
         wanted = {identifier for event in meter_events if (identifier := _identifier(event)) is not None}
         known = self._target.imports.ledger.find_meter_events(wanted)
         _copy_meter_events(self._source, self._target.imports.ledger, wanted - known.keys())
-        return self._recorder.record_many(meter_events, attach=attach)
+        return self._recorder.record_batch(meter_events, attach=attach)
 
     def finish(self, *, rows: int, accepted: int, duplicates: int, conflicts: int, rejected: int) -> None:
         """End the dry run."""

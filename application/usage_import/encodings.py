@@ -20,6 +20,8 @@ _WESTERN = frozenset("ÄÖÜäöüßéçëîôâÉÇ€§°\xa0".encode("cp1252"
 _ASCII = bytes(range(0x80))
 _FOREIGN_WORD = re.compile(rb"[\x80-\xff]{3}")
 _CHUNK_BYTES = 1 << 20
+_TEXT_CHUNK_BYTES = 1 << 16
+"""How much is read and decoded together. Python's 8 KB would tell a caller of progress too often."""
 
 
 def encoding_of(name: str) -> str:
@@ -60,6 +62,7 @@ class DecodedText(io.TextIOWrapper):
 
     def __init__(self, file: BinaryIO, encoding: str) -> None:
         super().__init__(file, encoding=_WITH_MARK.get(encoding, encoding), newline="")
+        self._CHUNK_SIZE = _TEXT_CHUNK_BYTES
 
     def __exit__(self, *_: object) -> None:
         if not self.closed:

@@ -16,6 +16,7 @@ from ...domain.meter_event_input import parse_meter_event
 from ...domain.rules import Rules
 from ...domain.rules_schedule import RulesSchedule
 from ..commands.imports import RowRecorder
+from ..commands.receipts import RecordedBatch
 from ..metering import Metering
 from ..results import Outcome, Receipt, Receipts
 from ..storage.key_value import KeyValueEntry
@@ -173,13 +174,14 @@ class UsageImporter:
         def attach_to_receipts(receipts: Sequence[Receipt], at: datetime) -> Sequence[KeyValueEntry]:
             nonlocal outcomes
             assert attach is not None
-            outcomes = self._outcomes(parsed, Receipts(receipts))
+            given = Receipts(receipts)
+            outcomes = self._outcomes(parsed, RecordedBatch(given.accepted, lambda: given))
             return attach(outcomes, at)
 
-        receipts = self.recorder.record_many(parsed.valid, attach=None if attach is None else attach_to_receipts)
+        recorded = self.recorder.record_batch(parsed.valid, attach=None if attach is None else attach_to_receipts)
         self.summary.run_id = self.recorder.run_id
-        self._preview(parsed, receipts)
-        outcomes = outcomes or self._outcomes(parsed, receipts)
+        self._preview(parsed, recorded)
+        outcomes = outcomes or self._outcomes(parsed, recorded)
         self.summary.add(outcomes)
         for rejected_row, row in outcomes.rejected:
             if len(self.summary.first_rejected) < self.max_first_rejected:
@@ -190,7 +192,7 @@ class UsageImporter:
         self.summary.generated_duplicates += len(outcomes.generated_duplicates)
         self.summary.cancelled_duplicates += self.metering.imports.count_cancelled(outcomes.generated_duplicates)
 
-    def _preview(self, parsed: ParsedBatch, receipts: Receipts) -> None:
+    def _preview(self, parsed: ParsedBatch, recorded: RecordedBatch) -> None:
         """Add the first rows that are recorded to the summary."""
         first_rows = self.summary.first_rows
         if len(first_rows) >= MAX_PREVIEW_ROWS:
@@ -200,23 +202,23 @@ class UsageImporter:
             for line, event in zip(parsed.batch.lines, parsed.meter_events, strict=True)
             if not isinstance(event, TallybookError)
         )
-        recorded = (
+        recorded_events = (
             (line, raw_event)
-            for (line, raw_event), receipt in zip(lines_and_events, receipts, strict=True)
+            for (line, raw_event), receipt in zip(lines_and_events, recorded.receipts, strict=True)
             if receipt.error is None
         )
-        for line, raw_event in islice(recorded, MAX_PREVIEW_ROWS - len(first_rows)):
+        for line, raw_event in islice(recorded_events, MAX_PREVIEW_ROWS - len(first_rows)):
             event = parse_meter_event(raw_event)
             assert event.timestamp is not None  # the mapper requires one
             first_rows.append(PreviewRow(line, event.event_name, event.timestamp, event.identifier, event.payload))
 
-    def _outcomes(self, parsed: ParsedBatch, receipts: Receipts) -> BatchOutcomes:
-        """Return the outcomes of the rows of a batch, given the receipts of those that are meter events."""
+    def _outcomes(self, parsed: ParsedBatch, recorded: RecordedBatch) -> BatchOutcomes:
+        """Return the outcomes of the rows of a batch, given those that are meter events as they were recorded."""
         count = len(parsed.batch)
-        if receipts.accepted == count:
+        if recorded.accepted == count:
             return BatchOutcomes(count, Counter({Outcome.ACCEPTED: count}))
         result = BatchOutcomes(count, Counter())
-        remaining = iter(receipts)
+        remaining = iter(recorded.receipts)
         for index, (row, event) in enumerate(zip(parsed.batch.rows, parsed.meter_events, strict=True)):
             if isinstance(event, TallybookError):
                 receipt = Receipt(self._identifier_of(row), None, Outcome.REJECTED, event)

@@ -4,10 +4,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tallybook.application import Metering
+from tallybook.application.commands import usage as usage_commands
+from tallybook.application.commands.receipts import Decision, build_receipts
 from tallybook.application.commands.usage import PreparedMeterEvents
+from tallybook.application.results import Receipts
 from tallybook.application.storage.overlapped_work import overlapped_work, take_overlapped_work
 from tallybook.application.usage_import.files import ProgressCallback
 from tallybook.application.usage_import.formats import FileDialect, FileFormat, Row, RowBatch
@@ -90,14 +94,14 @@ def prepared_sizes(metering: Metering, monkeypatch: pytest.MonkeyPatch) -> list[
     """Return the sizes of the batches that will be recorded prepared."""
     sizes: list[int] = []
     usage = metering.imports.usage
-    record_many = usage.record_many
+    record_batch = usage.record_batch
 
     def count_prepared(meter_events: Sequence[object], **options: object) -> object:
         if isinstance(meter_events, PreparedMeterEvents):
             sizes.append(len(meter_events))
-        return record_many(meter_events, **options)  # pyright: ignore[reportArgumentType]
+        return record_batch(meter_events, **options)  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr(usage, "record_many", count_prepared)
+    monkeypatch.setattr(usage, "record_batch", count_prepared)
     return sizes
 
 
@@ -109,6 +113,21 @@ def test_batches_after_the_first_are_prepared_on_postgresql(
     summary, error = import_batches(tokens_ledger, one_each("a"), one_each("b", "c"), one_each("d"))
     assert (summary.accepted, error, recorded(tokens_ledger)) == (4, None, ["a", "b", "c", "d"])
     assert sizes == ([2, 1] if isinstance(store, PostgresSchema) else [])
+
+
+def test_receipts_are_made_only_if_they_are_needed(tokens_ledger: Metering, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first five rows are shown, so their batches have receipts, and a batch with a row that isn't new."""
+    made: list[int] = []
+
+    def count_receipts(decisions: Sequence[Decision], *others: Any) -> Receipts:
+        made.append(len(decisions))
+        return build_receipts(decisions, *others)
+
+    monkeypatch.setattr(usage_commands, "build_receipts", count_receipts)
+    batches = [one_each("a", "b", "c", "d", "e"), one_each("f"), one_each("g", "a")]
+    summary, error = import_batches(tokens_ledger, *batches)
+    assert (summary.accepted, summary.duplicate, error) == (7, 1, None)
+    assert made == [5, 2]
 
 
 def test_an_identifier_of_the_batch_before_is_a_duplicate_or_a_conflict(tokens_ledger: Metering) -> None:

@@ -249,16 +249,16 @@ def test_a_stopped_run_goes_on_where_it_was(metering: Metering, folder: Path) ->
     """The rows before are not recorded again, and the report counts all of them, in one import."""
     put(folder, "a.csv", csv_of(rows(*(f"r{number}" for number in range(2 * BATCH_ROWS + 10)))))
     stop = threading.Event()
-    record_many = metering.imports.usage.record_many
+    record_batch = metering.imports.usage.record_batch
 
     def stop_after_a_batch(*arguments: object, **options: object) -> object:
         stop.set()
-        return record_many(*arguments, **options)  # pyright: ignore[reportArgumentType]
+        return record_batch(*arguments, **options)  # pyright: ignore[reportArgumentType]
 
-    metering.imports.usage.record_many = stop_after_a_batch  # pyright: ignore[reportAttributeAccessIssue]
+    metering.imports.usage.record_batch = stop_after_a_batch  # pyright: ignore[reportAttributeAccessIssue]
     (report,) = importer_of(metering, folder).run(stop=stop).reports
     assert (report.status, report.accepted, report.code) == (ObjectStatus.IN_PROGRESS, BATCH_ROWS, "import_stopped")
-    metering.imports.usage.record_many = record_many
+    metering.imports.usage.record_batch = record_batch
     (report,) = importer_of(metering, folder).run().reports
     assert (report.status, report.rows, report.accepted) == (
         ObjectStatus.IMPORTED, 2 * BATCH_ROWS + 10, 2 * BATCH_ROWS + 10,
