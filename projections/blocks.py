@@ -17,8 +17,8 @@ CombinationKey = tuple[int, str]
 """Customer id and dimension values."""
 MIN_BLOCK_SIZE = 64
 """A new block with fewer records is concatenated with the block before it in the bucket, if that is short too."""
-SHORT_BLOCK_BYTES = 2_000
-"""A stored block with fewer bytes is short: new records of its bucket are appended to it."""
+SHORT_BLOCK_BYTES = 1_000
+"""A stored block with fewer bytes is short: new records of its bucket are appended to it, which writes it again."""
 SPLIT_THRESHOLD = 256
 """More records are split at hour boundaries, if each part has at least MIN_BLOCK_SIZE records."""
 MIN_RECORDS_PER_HOUR = 4

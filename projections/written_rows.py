@@ -8,7 +8,7 @@ from .models import Bucket
 from .ports import ReadModelWriter
 
 MAX_WRITTEN_ROWS = 4_000
-"""A bucket takes 1 kB of memory, and a block up to 2 kB more for its records: 8 MB, if half of the rows are blocks."""
+"""A bucket takes 1 kB of memory, and a block up to 1 kB more for its records: 6 MB, if half of the rows are blocks."""
 
 
 class WrittenRows:
