@@ -24,6 +24,9 @@ ParsedPayload = tuple[str, Decimal | None, DimensionValues, str | None, bool]
 
 PayloadParser = Callable[[Payload], ParsedPayload]
 
+ColumnParser = Callable[[Sequence[Payload]], tuple[Sequence[str], Sequence[Decimal]] | None]
+"""Returns the customers and the values of payloads; None if one of them is invalid."""
+
 _LATER_FIELDS = ("optional_dimension_keys", "filter", "multiplier", "rounding")
 """Fields that were added later: without a value, they are left out of what is stored."""
 
@@ -122,9 +125,9 @@ class Rules(BaseModel):
         It looks up the rules once: attributes of pydantic models are slow, and every meter event is parsed when it is
         recorded and when it is folded.
         """
-        value_type = self.formula.rule.value_type
-        if value_type is ValueType.NUMBER and not self.all_dimension_keys and self.filter is None:
+        if self._reads_only_number:
             return _value_parser(self.customer_key, self.value_key)
+        value_type = self.formula.rule.value_type
         customer_key, value_key = self.customer_key, self.value_key
         needs_value, is_text = value_type is not ValueType.OPTIONAL_NUMBER, value_type is ValueType.TEXT
         required_keys, optional_keys = self.dimension_keys, self.optional_dimension_keys
@@ -147,6 +150,35 @@ class Rules(BaseModel):
             return customer, value, dimensions, None, False
 
         return parse
+
+    def column_parser(self) -> ColumnParser | None:
+        """Return a function that parses many payloads in half the time; None if there are dimensions or a filter.
+
+        It returns the customers and the values, and None if one of the payloads is invalid: `parser` finds which.
+        """
+        return _column_parser(self.customer_key, self.value_key) if self._reads_only_number else None
+
+    @property
+    def _reads_only_number(self) -> bool:
+        """Whether a payload is a customer and a number by these rules: no dimensions, and no filter."""
+        is_number = self.formula.rule.value_type is ValueType.NUMBER
+        return is_number and not self.all_dimension_keys and self.filter is None
+
+
+def _column_parser(customer_key: str, value_key: str) -> ColumnParser:
+    """Return a parser of many payloads that accepts what `_value_parser` does."""
+
+    def parse(payloads: Sequence[Payload]) -> tuple[Sequence[str], Sequence[Decimal]] | None:
+        try:
+            customers = [payload[customer_key] for payload in payloads]
+            values = [DECIMAL_CACHE[payload[value_key]] for payload in payloads]
+        except KeyError:
+            return None
+        if not all(customers) or "\0" in "".join(customers) or {*map(type, values)} != {Decimal}:
+            return None
+        return customers, cast(Sequence[Decimal], values)
+
+    return parse
 
 
 def _value_parser(customer_key: str, value_key: str) -> PayloadParser:

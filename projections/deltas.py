@@ -16,8 +16,8 @@ from .blocks import (
     unfiltered,
 )
 from .buckets import MONTH_SECONDS, bucket_sizes
-from .fold import MeterPageUsage, PartUsage
 from .models import Bucket, CancellationMark, FoldedRules, ProjectedMeter
+from .page_usage import MeterPageUsage, PartUsage
 from .unsorted_usage import divide_by_order
 
 

@@ -32,16 +32,24 @@ class PageMarks:
         self.latest = BEFORE_ALL_TIMES
         self._next_mark: int | None = None
 
-    def add_before(self, position: int, latest: int) -> int:
-        """Add the missing marks before a position, where `latest` is the latest time; return the next one's position.
+    def add_event(self, position: int, recorded_at: int) -> None:
+        """Add the missing marks before an event. Of consecutive events with one time of recording, the first is enough.
 
-        The first call is for the first position of the page.
+        The first call is for the first event of the page.
         """
+        if recorded_at > self.latest:
+            self.add_before(position)
+            self.latest = recorded_at
+
+    def add_before(self, position: int) -> None:
+        """Add the missing marks before a position, which have the latest time."""
+        if self._next_mark is not None and position <= self._next_mark:
+            return
         next_mark = -(-position // MARK_INTERVAL) * MARK_INTERVAL
         if self._next_mark is not None:
-            self.marks += [HighWaterMark(mark, latest) for mark in range(self._next_mark, next_mark, MARK_INTERVAL)]
-        self._next_mark, self.latest = next_mark, latest
-        return next_mark
+            marks = range(self._next_mark, next_mark, MARK_INTERVAL)
+            self.marks += [HighWaterMark(mark, self.latest) for mark in marks]
+        self._next_mark = next_mark
 
 
 def marks_after(latest: int, marks: Sequence[HighWaterMark]) -> list[HighWaterMark]:

@@ -16,10 +16,11 @@ import msgspec
 from ..domain.errors import TallybookError
 from .blocks import BucketKey, UsageBlock
 from .deltas import MeterDelta, PartDelta, compute_delta
-from .fold import PageUsage, fold_page
+from .fold import fold_page
 from .high_water_marks import HighWaterMark
 from .models import CHUNK_SIZE, Bucket, CancellationMark, FoldedRules, LedgerEvent, PinnedRules, ProjectedMeter, RawPage
 from .page_reader import LedgerPage, PageReader, RowAccessUnavailable, no_row_access
+from .page_usage import PageUsage
 from .parallel_pages import Call, PageSpan, ParallelPages
 from .ports import BulkLedgerReader, WorkerPoolProvider
 from .stored_events import METER_TOPICS
@@ -87,7 +88,7 @@ def fold_page_in_worker(
         return b""
     ledger_page, customer_ids = LedgerPage(no_row_access, page, after, until, max_cancellations), _LocalCustomerIds()
     try:
-        page_usage = fold_page(ledger_page, meters, customer_ids, {})
+        page_usage = fold_page(ledger_page.chunks(), meters, customer_ids, {})
     except (TallybookError, RowAccessUnavailable):
         return b""
     deltas, marks = map(compute_delta, page_usage.changed), page_usage.marks
@@ -221,7 +222,7 @@ class PageProjector:
         if after < ledger_page.end < until and not self._parallel_pages.is_enabled:
             self._reader.prefetch(ledger_page.end)
         local_ids = _LocalCustomerIds()
-        page_usage = fold_page(ledger_page, meters, local_ids, pinned)
+        page_usage = fold_page(ledger_page.chunks(), meters, local_ids, pinned)
         _replace_local_ids(page_usage, ids_of(list(local_ids)))
         deltas, marks = [compute_delta(meter_usage) for meter_usage in page_usage.changed], page_usage.marks
         last_event = ledger_page.last_event

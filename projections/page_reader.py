@@ -1,7 +1,7 @@
 """Reads the ledger page by page, and prefetches the next page."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from itertools import chain, groupby
@@ -12,7 +12,7 @@ from typing import NoReturn
 from ..domain.errors import LedgerUnavailable
 from .models import CHUNK_SIZE, NON_USAGE_MARKER, LedgerEvent, RawPage
 from .ports import CANCELLATION_TOPICS, USAGE_RECORDED, BulkLedgerReader
-from .stored_events import DecodedEvent, PositionedEvent, decode_chunk, decode_rows
+from .stored_events import DecodedEvent, EventChunk, PositionedEvent, decode_chunk, decode_rows
 
 _POSITION = itemgetter(0)
 
@@ -60,7 +60,7 @@ class PageReader:
 
 
 class LedgerPage:
-    """The decoded events of a page, to iterate once.
+    """The decoded events of a page, to iterate once, also in chunks.
 
     `position` is that of the last event so far, `end` that of the last event of the page. `other_events` are the stored
     events that record no usage, `last_event` the last one of the page if it was read. `read_rows` reads rows of the
@@ -89,23 +89,24 @@ class LedgerPage:
         self._page = page
 
     def __iter__(self) -> Iterator[PositionedEvent]:
-        return chain.from_iterable(self._chunks())
+        return chain.from_iterable(zip(positions, events, strict=True) for positions, events in self.chunks())
 
-    def _chunks(self) -> Iterator[Iterable[PositionedEvent]]:
+    def chunks(self) -> Iterator[EventChunk]:
+        """Yield the events in chunks, instead of one by one. Raises ProjectionStopped."""
         for usage_json in self._json_chunks():
+            if self.position >= self._until:
+                return
             events, after = self._decode_chunk(usage_json), self.position
             if events is None:
                 rows = self._read_rows()
                 if not rows:
                     return
                 self.position = rows[-1][0]
-                yield rows
+                yield EventChunk.of(rows)
             else:
                 events = events[: self._until - after]
                 self.position += len(events)
-                yield enumerate(events, after + 1)
-            if self.position >= self._until:
-                return
+                yield EventChunk(range(after + 1, self.position + 1), events)
 
     def _json_chunks(self) -> Iterator[bytes]:
         """Yield the JSON of each chunk; b"" for each if a stored state contains newlines, so that rows are read."""

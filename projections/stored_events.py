@@ -6,7 +6,7 @@ can't be decoded. docs/decisions/0016 describes the format of a chunk.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
@@ -62,6 +62,23 @@ DecodedEvent = MeterEventData | EventCancelledData | ConfiguredData | RulesChang
 
 PositionedEvent = tuple[int, DecodedEvent]
 """The position of an event, and the decoded event."""
+
+
+class EventChunk(NamedTuple):
+    """Consecutive events that were decoded together, at least one, and the position of each."""
+
+    positions: Sequence[int]
+    events: Sequence[DecodedEvent]
+
+    @classmethod
+    def of(cls, events: Iterable[PositionedEvent]) -> "EventChunk":
+        """Return a chunk of at least one event."""
+        return cls(*zip(*events, strict=True))
+
+    def divided_at(self, index: int) -> "tuple[EventChunk, EventChunk]":
+        """Return the chunk of the events before an index, and that of the others."""
+        positions, events = self
+        return EventChunk(positions[:index], events[:index]), EventChunk(positions[index:], events[index:])
 
 
 def decode_chunk(

@@ -12,7 +12,7 @@ from tallybook.domain.billing_run import BillingRun
 from tallybook.domain.rules import Rules
 from tallybook.projections.fold import fold_page
 from tallybook.projections.models import FoldedRules, ProjectedMeter
-from tallybook.projections.stored_events import decode_rows
+from tallybook.projections.stored_events import EventChunk, decode_rows
 
 pytestmark = pytest.mark.fast
 
@@ -102,6 +102,7 @@ def test_a_page_makes_the_parsers_of_its_own_meters(monkeypatch: pytest.MonkeyPa
         "recorded_at": START, "event_name": "meter-7", "payload": {"stripe_customer_id": "acme", "value": "1"},
         "occurred_at": START,
     }  # fmt: skip
-    page = fold_page(decode_rows([(1, "UsageRecorded", msgspec.json.encode(usage))]), meters, {"acme": 1}, {})
+    events = decode_rows([(1, "UsageRecorded", msgspec.json.encode(usage))])
+    page = fold_page([EventChunk.of(events)], meters, {"acme": 1}, {})
     assert [changed.meter.event_name for changed in page.changed] == ["meter-7"]
     assert len(made) == 1

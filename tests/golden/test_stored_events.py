@@ -17,7 +17,7 @@ from tallybook.application.storage.ports import EventRow
 from tallybook.domain.errors import ProjectionStopped
 from tallybook.projections.fold import fold_page
 from tallybook.projections.models import LedgerEvent
-from tallybook.projections.stored_events import decode_rows
+from tallybook.projections.stored_events import EventChunk, decode_rows
 
 from .examples import AUTHOR, EVENT_DATA, EXAMPLES, EXAMPLES_WITH_AUTHOR, VARIANTS
 
@@ -161,6 +161,6 @@ def _folded(*topics: str, without: str | None = None) -> list[tuple[dict[Any, An
     customers = {EVENT_DATA.payload["customer"]: 1}
     return [
         (dict(part.rows_by_bucket), list(part.cancellations))
-        for page in fold_page(decode_rows(events), {}, customers, {}).changed
+        for page in fold_page([EventChunk.of(decode_rows(events))], {}, customers, {}).changed
         for part in page.parts
     ]

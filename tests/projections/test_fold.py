@@ -9,10 +9,10 @@ import pytest
 from tallybook.domain.errors import DatabasePermissionDenied, LedgerUnavailable, ProjectionStopped, TallybookError
 from tallybook.projections.blocks import BucketKey, UsageRow
 from tallybook.projections.dimensions import encode_dimensions
-from tallybook.projections.fold import MeterPageUsage
 from tallybook.projections.fold import fold_page as fold_events
 from tallybook.projections.models import LedgerEvent, ProjectedMeter
-from tallybook.projections.stored_events import decode_rows
+from tallybook.projections.page_usage import MeterPageUsage
+from tallybook.projections.stored_events import EventChunk, decode_rows
 
 METER = (
     b'{"recorded_at":"1970-01-01T00:00:00Z","event_name":"calls",'
@@ -32,7 +32,7 @@ def fold_rows(
     rows: list[LedgerEvent], meters: Mapping[str, ProjectedMeter], customers: Mapping[str, int]
 ) -> list[MeterPageUsage]:
     """Return the usage of each meter in rows of the ledger."""
-    return fold_events(decode_rows(rows), meters, customers, {}).changed
+    return fold_events([EventChunk.of(decode_rows(rows))], meters, customers, {}).changed
 
 
 def usage_rows(page: MeterPageUsage) -> list[tuple[BucketKey, UsageRow]]:

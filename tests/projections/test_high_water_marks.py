@@ -13,7 +13,7 @@ from tallybook.projections import high_water_marks
 from tallybook.projections.fold import fold_page
 from tallybook.projections.high_water_marks import BEFORE_ALL_TIMES, HighWaterMark, marks_after
 from tallybook.projections.models import LedgerEvent, ProjectedMeter
-from tallybook.projections.stored_events import decode_rows
+from tallybook.projections.stored_events import EventChunk, decode_rows
 
 START = datetime(2026, 10, 1, tzinfo=UTC)
 MOMENTS = st.one_of(st.integers(-3, 3), st.just(None)).map(
@@ -52,7 +52,7 @@ def test_marks_equal_the_naive_running_maximum(
             page = rows[first : first + size]
             if not page:
                 break
-            page_usage = fold_page(page, meters, {"acme": 1}, {})
+            page_usage = fold_page([EventChunk.of(page)], meters, {"acme": 1}, {})
             meters = meters or {"calls": page_usage.changed[0].meter}
             marks += marks_after(latest, page_usage.marks.marks)
             latest, first = max(latest, page_usage.marks.latest), first + size

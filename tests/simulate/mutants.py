@@ -12,7 +12,7 @@ from tallybook.domain.meter_event import MeterEventData
 from tallybook.projections import fold
 from tallybook.projections.models import AsOf, ProjectedMeter
 from tallybook.projections.projector import Projector
-from tallybook.projections.stored_events import PositionedEvent
+from tallybook.projections.stored_events import EventChunk
 from tallybook.projections.usage_view import UsageView, VerdictChange
 
 from .patches import PAGE, patch_everywhere, patch_method
@@ -33,9 +33,10 @@ def duplicate_counted() -> AbstractContextManager[None]:
     """Count the first meter event of each page twice."""
 
     def replace(folded: Method) -> Method:
-        def twice(events: Iterable[PositionedEvent], *others: Any) -> Any:
-            page = list(events)
-            return folded([*(event for event in page[:1] if isinstance(event[1], MeterEventData)), *page], *others)
+        def twice(chunks: Iterable[EventChunk], *others: Any) -> Any:
+            page = list(chunks)
+            first, _ = page[0].divided_at(1)
+            return folded([first, *page] if isinstance(first.events[0], MeterEventData) else page, *others)
 
         return twice
 
@@ -46,10 +47,12 @@ def late_event_dropped() -> AbstractContextManager[None]:
     """Omit the last event of a full page from the fold, although the position advances past it."""
 
     def replace(folded: Method) -> Method:
-        def without_last(events: Iterable[PositionedEvent], *others: Any) -> Any:
-            page = list(events)
-            is_full = len(page) == PAGE and isinstance(page[-1][1], MeterEventData)
-            return folded(page[:-1] if is_full else page, *others)
+        def without_last(chunks: Iterable[EventChunk], *others: Any) -> Any:
+            page = list(chunks)
+            if sum(len(chunk.events) for chunk in page) == PAGE and isinstance(page[-1].events[-1], MeterEventData):
+                before, _ = page[-1].divided_at(-1)
+                page[-1:] = [before] if before.events else []
+            return folded(page, *others)
 
         return without_last
 
