@@ -99,7 +99,9 @@ class UsageBlock(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
         Raises ValueError if the records of either aren't an encoded block.
         """
-        earliest, latest = min(self.earliest, later.earliest), max(self.latest, later.latest)
+        # Conditions instead of `min` and `max`, because this runs for every block that a page extends.
+        earliest = self.earliest if self.earliest < later.earliest else later.earliest  # noqa: FURB136
+        latest = self.latest if self.latest > later.latest else later.latest  # noqa: FURB136
         totals, changes = self.totals.merge(later.totals), self.changes.merge(later.changes)
         encoded = concatenate_blocks(self.encoded or b"", later.encoded or b"")
         return UsageBlock(self.key, earliest, latest, totals, changes, encoded)

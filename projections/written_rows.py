@@ -1,5 +1,6 @@
 """The rows that this process wrote with its last pages, so that the next page doesn't read them again."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 
@@ -22,9 +23,10 @@ class WrittenRows:
     def __init__(self, max_rows: int = MAX_WRITTEN_ROWS) -> None:
         self.page_id: str | None = None
         self._max_rows = max_rows
-        self._buckets: dict[tuple[int, int, BucketKey], Bucket] = {}
-        self._last_blocks: dict[tuple[int, BucketKey], UsageBlock | None] = {}
-        """None for a long block: no records are appended to it."""
+        self._buckets: defaultdict[tuple[int, int], dict[BucketKey, Bucket]] = defaultdict(dict)
+        """By meter and size."""
+        self._last_blocks: defaultdict[int, dict[BucketKey, UsageBlock | None]] = defaultdict(dict)
+        """By meter. None for a long block: no records are appended to it."""
         self._unsorted_sizes: dict[tuple[int, BucketKey], int] = {}
         """0 for a month without unsorted usage."""
         self._unsorted_totals: dict[int, int] = {}
@@ -34,23 +36,18 @@ class WrittenRows:
         self, writer: ReadModelWriter, meter_id: int, bucket_seconds: int, keys: Sequence[BucketKey]
     ) -> Iterable[Bucket]:
         """Return the stored buckets of a size among `keys`. Those that aren't known are read."""
-        known: list[Bucket] = []
-        unknown: list[BucketKey] = []
-        for key in keys:
-            bucket = self._buckets.get((meter_id, bucket_seconds, key))
-            if bucket is None:
-                unknown.append(key)
-            else:
-                known.append(bucket)
+        written = self._buckets[meter_id, bucket_seconds]
+        unknown = [key for key in keys if key not in written]
+        known = [written[key] for key in keys if key in written]
         return chain(known, writer.buckets_of(meter_id, bucket_seconds, unknown))
 
     def last_short_blocks(
         self, writer: ReadModelWriter, meter_id: int, keys: Sequence[BucketKey]
     ) -> Iterable[UsageBlock]:
         """Return the last stored block of each of these buckets, if it is short. Those that aren't known are read."""
-        unknown = [key for key in keys if (meter_id, key) not in self._last_blocks]
-        blocks = (self._last_blocks.get((meter_id, key)) for key in keys)
-        known = [block for block in blocks if block is not None]
+        written = self._last_blocks[meter_id]
+        unknown = [key for key in keys if key not in written]
+        known = [block for block in map(written.get, keys) if block is not None]
         return chain(known, writer.last_short_blocks(meter_id, unknown))
 
     def unsorted_sizes(
@@ -84,21 +81,21 @@ class WrittenRows:
 
     def add_buckets(self, meter_id: int, bucket_seconds: int, buckets: Mapping[BucketKey, Bucket]) -> None:
         """Add buckets that were written."""
-        self._buckets.update({(meter_id, bucket_seconds, key): bucket for key, bucket in buckets.items()})
+        self._buckets[meter_id, bucket_seconds].update(buckets)
 
     def add_last_blocks(self, meter_id: int, blocks: Mapping[BucketKey, UsageBlock]) -> None:
         """Add blocks that were written, each the last one of its bucket."""
-        self._last_blocks.update({(meter_id, key): _if_short(block) for key, block in blocks.items()})
+        self._last_blocks[meter_id].update({key: _if_short(block) for key, block in blocks.items()})
 
     def discard_last_blocks(self, meter_id: int, keys: Collection[BucketKey]) -> None:
         """Discard the last blocks of buckets whose blocks have changed."""
         for key in keys:
-            self._last_blocks.pop((meter_id, key), None)
+            self._last_blocks[meter_id].pop(key, None)
 
     def end_page(self, page_id: str) -> None:
         """Set the page after which the rows are stored."""
         self.page_id = page_id
-        if len(self._buckets) + len(self._last_blocks) > self._max_rows:
+        if sum(map(len, chain(self._buckets.values(), self._last_blocks.values()))) > self._max_rows:
             self._buckets.clear()
             self._last_blocks.clear()
             self._unsorted_sizes.clear()
