@@ -109,7 +109,7 @@ class UsageCommands:
         submitted_at: Sequence[datetime] | None = None,
         authors: Sequence[Author | None] | None = None,
     ) -> RecordedBatch:
-        """Record meter events in one transaction.
+        """Record meter events in one transaction. The receipts are made when they are needed.
 
         `last_events` returns events to store after new meter events; it may be called again if they are decided again.
         `submitted_at` are the times at which the meter events were submitted, if that was earlier: their age was
