@@ -1,5 +1,6 @@
 """Usage blocks: records of one bucket stored as one row, with their totals, and the MessagePack encoding."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import groupby
@@ -47,6 +48,9 @@ class UsageRowWithOptions(UsageRow, frozen=True):
     unique_value: str | None = None
     is_filtered: bool = False
 
+
+RowsByCombination = Mapping[CombinationKey, Sequence[UsageRow]]
+"""New records by customer and dimension values; each list is in ledger order."""
 
 RowsByBucket = Mapping[CombinationKey, Mapping[int, Sequence[UsageRow]]]
 """New records by customer and dimension values, and by the start of their bucket; each list is in ledger order."""
@@ -105,6 +109,23 @@ class UsageBlock(msgspec.Struct, frozen=True, array_like=True, gc=False):
         totals, changes = self.totals.merge(later.totals), self.changes.merge(later.changes)
         encoded = concatenate_blocks(self.encoded or b"", later.encoded or b"")
         return UsageBlock(self.key, earliest, latest, totals, changes, encoded)
+
+
+def by_bucket(rows_by_combination: RowsByCombination, bucket_seconds: int) -> RowsByBucket:
+    """Return new records by the bucket of a size that they occurred in: an hour or a day."""
+    microseconds = bucket_end(0, bucket_seconds)
+    return {combination: _by_start(rows, microseconds) for combination, rows in rows_by_combination.items()}
+
+
+def _by_start(rows: Sequence[UsageRow], bucket_microseconds: int) -> Mapping[int, Sequence[UsageRow]]:
+    times = [row.occurred_at for row in rows]
+    start = min(times) // bucket_microseconds * bucket_microseconds
+    if max(times) < start + bucket_microseconds:
+        return {start: rows}
+    rows_by_start: defaultdict[int, list[UsageRow]] = defaultdict(list)
+    for row, at in zip(rows, times, strict=True):
+        rows_by_start[at - at % bucket_microseconds].append(row)
+    return rows_by_start
 
 
 def unfiltered(rows: Sequence[UsageRow]) -> Sequence[UsageRow]:

@@ -8,8 +8,10 @@ import msgspec
 from .blocks import (
     BucketKey,
     RowsByBucket,
+    RowsByCombination,
     UsageBlock,
     UsageRow,
+    by_bucket,
     larger_key,
     split_into_blocks,
     totals_of_rows,
@@ -59,26 +61,27 @@ class MeterDelta(NamedTuple):
 
 def compute_delta(meter_usage: MeterPageUsage) -> MeterDelta:
     """Return the changes that a page makes to a meter's read model."""
-    parts = [_part_delta(part) for part in meter_usage.parts if part.rows_by_bucket or part.cancellations]
+    parts = [_part_delta(part) for part in meter_usage.parts if part.rows or part.cancellations]
     return MeterDelta(meter_usage.meter, meter_usage.has_meter_changes, parts)
 
 
 def _part_delta(part: PartUsage) -> PartDelta:
     rules = part.folded.rules
     window, has_filter = rules.event_time_window, rules.filter is not None
-    rows_by_bucket: RowsByBucket = part.rows_by_bucket
+    rows: RowsByCombination = part.rows
     unsorted_rows: Mapping[BucketKey, Sequence[UsageRow]] = {}
     if window is None:
         changed_months = {larger_key(mark.key, MONTH_SECONDS) for mark in part.cancellations}
-        rows_by_bucket, unsorted_rows = divide_by_order(rows_by_bucket, changed_months)
+        rows, unsorted_rows = divide_by_order(rows, changed_months)
+    rows_by_bucket = by_bucket(rows, part.bucket_seconds)
     blocks = blocks_of_rows(rows_by_bucket, has_filter=has_filter)
     unsorted = [UsageBlock.from_rows(key, rows, has_filter=has_filter) for key, rows in unsorted_rows.items()]
     buckets = sum_buckets(blocks)
     if window is not None:  # the bucket is the window: the last record that isn't filtered counts
         for index, bucket in enumerate(buckets):
             customer_id, start, dimensions = bucket.key
-            rows = unfiltered(rows_by_bucket[customer_id, dimensions][start])
-            buckets[index] = msgspec.structs.replace(bucket, totals=totals_of_rows(rows[-1:]))
+            of_window = unfiltered(rows_by_bucket[customer_id, dimensions][start])
+            buckets[index] = msgspec.structs.replace(bucket, totals=totals_of_rows(of_window[-1:]))
     return PartDelta(part.folded, blocks, buckets, part.cancellations, unsorted)
 
 

@@ -83,7 +83,7 @@ def _fold_one_by_one(
                 batch_recorded_at, recorded_at = event.recorded_at, to_microseconds(event.recorded_at)
                 marks.add_event(position, recorded_at)
             if type(event) is MeterEventData:
-                # Inlined to_microseconds and bucket_start, because this runs for every meter event.
+                # Inlined to_microseconds, because this runs for every meter event.
                 since_epoch = event.occurred_at - EPOCH
                 if since_epoch.days != day:
                     day = since_epoch.days
@@ -96,8 +96,7 @@ def _fold_one_by_one(
                     customer, value, dimension_values, unique_value, is_filtered = part.parse(event.payload)
                     customer_id = customer_ids[customer]
                     dimensions = encode_dimensions(dimension_values) if dimension_values else ""
-                    start = day_start if part.has_days else occurred_at - occurred_at % part.bucket_microseconds
-                    part.rows_by_bucket[customer_id, dimensions][start].append(
+                    part.rows[customer_id, dimensions].append(
                         UsageRow(occurred_at, position, value, recorded_at)
                         if unique_value is None and not is_filtered
                         else UsageRowWithOptions(

@@ -1,4 +1,4 @@
-"""Folds consecutive usage of one batch, meter and day by columns, which is faster than a loop over its events."""
+"""Folds consecutive usage of one batch and meter by columns, which is faster than a loop over its events."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from .stored_events import EventChunk
 
 
 def fold_columns(chunk: EventChunk, page_usage: PageUsage, customer_ids: Mapping[str, int]) -> bool:
-    """Fold events if they are usage of one batch, meter and day, whose rules only read a customer and a number.
+    """Fold events if they are usage of one batch and meter, whose rules only read a customer and a number.
 
     Return whether they are folded. If not, nothing has changed: they can be folded one by one, which also finds the one
     that is invalid.
@@ -22,7 +22,7 @@ def fold_columns(chunk: EventChunk, page_usage: PageUsage, customer_ids: Mapping
     if type(first) is not MeterEventData or type(last) is not MeterEventData:
         return False
     event_name, batch = first.event_name, first.recorded_at
-    if last.recorded_at != batch or last.occurred_at.date() != first.occurred_at.date():
+    if last.recorded_at != batch:
         return False
     events = [
         event
@@ -33,23 +33,24 @@ def fold_columns(chunk: EventChunk, page_usage: PageUsage, customer_ids: Mapping
         since_epoch, recorded_at = [event.occurred_at - EPOCH for event in events], to_microseconds(batch)
     except TypeError:  # a time has no offset
         return False
-    day = since_epoch[0].days
-    if len(events) != len(chunk.events) or {since.days for since in since_epoch} != {day}:
+    if len(events) != len(chunk.events):
         return False
     payloads = [event.payload for event in events]
     parts = page_usage.only_parts[event_name] or () if page_usage.is_counted(event_name) else ()
     parsed = [
         (part, columns)
         for part in parts
-        if part.has_days and part.parse_columns is not None and (columns := part.parse_columns(payloads)) is not None
+        if part.parse_columns is not None and (columns := part.parse_columns(payloads)) is not None
     ]
     if not parsed or len(parsed) != len(parts):
         return False
     page_usage.marks.add_event(chunk.positions[0], recorded_at)
-    start = day * DAY_MICROSECONDS
-    times = [start + since.seconds * MICROSECONDS_PER_SECOND + since.microseconds for since in since_epoch]
+    times = [
+        since.days * DAY_MICROSECONDS + since.seconds * MICROSECONDS_PER_SECOND + since.microseconds
+        for since in since_epoch
+    ]
     for part, (customers, values) in parsed:
         rows = map(UsageRow, times, chunk.positions, values, repeat(recorded_at))
-        rows_of_customers = map(part.rows_of_day(start, customer_ids).__getitem__, customers)
+        rows_of_customers = map(part.rows_of_customers(customer_ids).__getitem__, customers)
         deque(map(list[UsageRow].append, rows_of_customers, rows), maxlen=0)
     return True

@@ -1,11 +1,11 @@
-"""The usage of one page of the ledger, by meter, part of its rules, customer and day, while the page is folded."""
+"""The usage of one page of the ledger, by meter, part of its rules and customer, while the page is folded."""
 
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from .blocks import CombinationKey, UsageRow
-from .buckets import DAY_MICROSECONDS, bucket_end, bucket_sizes
+from .buckets import bucket_sizes
 from .high_water_marks import PageMarks
 from .models import CancellationMark, FoldedRules, ProjectedMeter
 
@@ -13,8 +13,8 @@ from .models import CancellationMark, FoldedRules, ProjectedMeter
 class PartUsage:
     """The usage in one page of the ledger that is folded under one part of a meter's rules over time.
 
-    It has the new records by bucket, as they are encoded, and the cancellations and revocations of new
-    or earlier records.
+    It has the new records, in ledger order, by customer and dimension values, and the cancellations and revocations of
+    new or earlier records.
     """
 
     def __init__(self, folded: FoldedRules) -> None:
@@ -22,47 +22,38 @@ class PartUsage:
         self.parse = folded.rules.parser()
         self.parse_columns = folded.rules.column_parser()
         self.bucket_seconds = bucket_sizes(folded.rules.event_time_window)[-1]
-        self.bucket_microseconds = bucket_end(0, self.bucket_seconds)
-        self.has_days = self.bucket_microseconds == DAY_MICROSECONDS
-        self.rows_by_bucket: defaultdict[CombinationKey, defaultdict[int, list[UsageRow]]] = defaultdict(_new_rows)
+        self.rows: defaultdict[CombinationKey, list[UsageRow]] = defaultdict(list)
         self.cancellations: list[CancellationMark] = []
-        self._rows_of_day: _RowsOfDay | None = None
+        self._rows_of_customers: _RowsOfCustomers | None = None
 
-    def rows_of_day(self, start: int, customer_ids: Mapping[str, int]) -> Mapping[str, list[UsageRow]]:
-        """Return, by customer, the new records of a day without dimension values, to which others can be added."""
-        if self._rows_of_day is None or self._rows_of_day.start != start:
-            self._rows_of_day = _RowsOfDay(start, self.rows_by_bucket, customer_ids)
-        return self._rows_of_day
+    def rows_of_customers(self, customer_ids: Mapping[str, int]) -> Mapping[str, list[UsageRow]]:
+        """Return, by customer, the new records without dimension values, to which others can be added."""
+        if self._rows_of_customers is None:
+            self._rows_of_customers = _RowsOfCustomers(self.rows, customer_ids)
+        return self._rows_of_customers
 
     def replace_customers(self, customer_ids: Sequence[int]) -> None:
         """Replace each customer, which was folded under an index of `customer_ids`, with its id there."""
-        rows_by_bucket = self.rows_by_bucket
-        self.rows_by_bucket = defaultdict(_new_rows)
-        for (customer, dimensions), rows in rows_by_bucket.items():
-            self.rows_by_bucket[customer_ids[customer], dimensions] = rows
+        rows_by_number = self.rows
+        self.rows = defaultdict(list)
+        for (customer, dimensions), rows in rows_by_number.items():
+            self.rows[customer_ids[customer], dimensions] = rows
         self.cancellations = [
             mark._replace(key=(customer_ids[mark.key[0]], *mark.key[1:])) for mark in self.cancellations
         ]
 
 
-class _RowsOfDay(dict[str, list[UsageRow]]):
-    """The new records of customers on the day that begins at `start`. Those of a customer are looked up once."""
+class _RowsOfCustomers(dict[str, list[UsageRow]]):
+    """The new records of customers without dimension values. The list of a customer is looked up once."""
 
-    def __init__(
-        self, start: int, rows_by_bucket: Mapping[CombinationKey, Mapping[int, list[UsageRow]]], ids: Mapping[str, int]
-    ) -> None:
+    def __init__(self, rows: Mapping[CombinationKey, list[UsageRow]], customer_ids: Mapping[str, int]) -> None:
         super().__init__()
-        self.start = start
-        self._rows_by_bucket = rows_by_bucket
-        self._customer_ids = ids
+        self._rows = rows
+        self._customer_ids = customer_ids
 
     def __missing__(self, customer: str) -> list[UsageRow]:
-        rows = self[customer] = self._rows_by_bucket[self._customer_ids[customer], ""][self.start]
+        rows = self[customer] = self._rows[self._customer_ids[customer], ""]
         return rows
-
-
-def _new_rows() -> defaultdict[int, list[UsageRow]]:
-    return defaultdict(list)
 
 
 class MeterPageUsage:
@@ -82,7 +73,7 @@ class MeterPageUsage:
     @property
     def has_changes(self) -> bool:
         """Whether the page changes the read model of the meter."""
-        return self.has_meter_changes or any(part.rows_by_bucket or part.cancellations for part in self.parts)
+        return self.has_meter_changes or any(part.rows or part.cancellations for part in self.parts)
 
 
 class PageUsage:

@@ -9,12 +9,11 @@ reads the days of a month also reads its unsorted usage.
 The unsorted records of a month were recorded after all records in the blocks of its days.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from operator import attrgetter
 
-from .blocks import BucketKey, CombinationKey, RowsByBucket, UsageBlock, UsageRow
-from .buckets import DAY_MICROSECONDS, MONTH_SECONDS, bucket_start
+from .blocks import BucketKey, CombinationKey, RowsByBucket, RowsByCombination, UsageBlock, UsageRow, by_bucket
+from .buckets import DAY_MICROSECONDS, DAY_SECONDS, MONTH_SECONDS, bucket_start
 
 MAX_UNSORTED_BYTES = 20_000
 """The size of the encoded unsorted usage of a month, of one customer and one combination of dimension values.
@@ -30,52 +29,57 @@ MAX_PAGE_RECORDS = 10_000
 """A page with more new records of a meter is that of a rebuild or of a large import. All of them are written by day:
 its days have more records each, and nothing is left unsorted after it.
 """
-_POSITION = attrgetter("position")
 
 
 def divide_by_order(
-    rows_by_day: RowsByBucket, changed_months: Collection[BucketKey]
-) -> tuple[RowsByBucket, Mapping[BucketKey, Sequence[UsageRow]]]:
-    """Return the new records in order, by day, and those out of order, by month.
+    rows_by_combination: RowsByCombination, changed_months: Collection[BucketKey]
+) -> tuple[RowsByCombination, Mapping[BucketKey, Sequence[UsageRow]]]:
+    """Return the new records in order, and those out of order by month.
 
-    Those of `changed_months`, which have a cancellation, are returned by day in any case.
+    Those of `changed_months`, which have a cancellation, are returned as if they were in order.
     """
-    record_count = sum(len(rows) for days in rows_by_day.values() for rows in days.values())
-    if record_count > MAX_PAGE_RECORDS:
-        return rows_by_day, {}
-    in_order: dict[CombinationKey, Mapping[int, Sequence[UsageRow]]] = {}
+    if sum(map(len, rows_by_combination.values())) > MAX_PAGE_RECORDS:
+        return rows_by_combination, {}
+    in_order: dict[CombinationKey, Sequence[UsageRow]] = {}
     unsorted: dict[BucketKey, Sequence[UsageRow]] = {}
-    for combination, days in rows_by_day.items():
-        if len(days) < MIN_UNSORTED_DAYS:
-            in_order[combination] = days
+    for combination, rows in rows_by_combination.items():
+        days = [row.occurred_at // DAY_MICROSECONDS for row in rows]
+        if max(days) - min(days) + 1 < MIN_UNSORTED_DAYS:
+            in_order[combination] = rows
             continue
         customer_id, dimensions = combination
-        starts_by_month: defaultdict[int, list[int]] = defaultdict(list)
-        for start in days:
-            starts_by_month[bucket_start(start, MONTH_SECONDS)].append(start)
-        days_in_order: dict[int, Sequence[UsageRow]] = {}
-        for month, starts in starts_by_month.items():
-            rows = [row for start in starts for row in days[start]]
-            is_sparse = len(starts) >= MIN_UNSORTED_DAYS and len(rows) < FEW_RECORDS_PER_DAY * len(starts)
+        rows_in_order: list[UsageRow] = []
+        for month, (rows_of_month, day_count) in _by_month(rows, days).items():
             key = (customer_id, month, dimensions)
+            is_sparse = day_count >= MIN_UNSORTED_DAYS and len(rows_of_month) < FEW_RECORDS_PER_DAY * day_count
             if is_sparse and key not in changed_months:
-                unsorted[key] = sorted(rows, key=_POSITION)
+                unsorted[key] = rows_of_month
             else:
-                days_in_order |= {start: days[start] for start in starts}
-        if days_in_order:
-            in_order[combination] = days_in_order
+                rows_in_order += rows_of_month
+        if rows_in_order:
+            in_order[combination] = rows_in_order
     return in_order, unsorted
+
+
+def _by_month(rows: Sequence[UsageRow], days: Sequence[int]) -> Mapping[int, tuple[Sequence[UsageRow], int]]:
+    """Return the records of each month, and on how many days they occurred. `days` are the numbers of their days."""
+    months = {day: bucket_start(day * DAY_MICROSECONDS, MONTH_SECONDS) for day in {*days}}
+    day_counts = Counter(months.values())
+    if len(day_counts) == 1:
+        return {month: (rows, day_count) for month, day_count in day_counts.items()}
+    rows_by_month: defaultdict[int, list[UsageRow]] = defaultdict(list)
+    for row, day in zip(rows, days, strict=True):
+        rows_by_month[months[day]].append(row)
+    return {month: (rows_of_month, day_counts[month]) for month, rows_of_month in rows_by_month.items()}
 
 
 def by_day(rows_by_month: Iterable[tuple[BucketKey, Sequence[UsageRow]]]) -> RowsByBucket:
     """Return unsorted records of months by day."""
-    rows_by_day: defaultdict[CombinationKey, defaultdict[int, list[UsageRow]]]
-    rows_by_day = defaultdict(lambda: defaultdict(list))
+    rows_by_combination: defaultdict[CombinationKey, list[UsageRow]] = defaultdict(list)
     for (customer_id, _, dimensions), rows in rows_by_month:
-        days = rows_by_day[customer_id, dimensions]
-        for row in rows:
-            days[row.occurred_at - row.occurred_at % DAY_MICROSECONDS].append(row)
-    return rows_by_day
+        if rows:
+            rows_by_combination[customer_id, dimensions] += rows
+    return by_bucket(rows_by_combination, DAY_SECONDS)
 
 
 def months_to_sort(new_blocks: Iterable[UsageBlock], sizes: Mapping[BucketKey, int]) -> list[BucketKey]:

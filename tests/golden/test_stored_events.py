@@ -160,7 +160,7 @@ def _folded(*topics: str, without: str | None = None) -> list[tuple[dict[Any, An
         events.append((position, topic, msgspec.json.encode(fields)))
     customers = {EVENT_DATA.payload["customer"]: 1}
     return [
-        (dict(part.rows_by_bucket), list(part.cancellations))
+        (dict(part.rows), list(part.cancellations))
         for page in fold_page([EventChunk.of(decode_rows(events))], {}, customers, {}).changed
         for part in page.parts
     ]

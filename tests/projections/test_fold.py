@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 from tallybook.domain.errors import DatabasePermissionDenied, LedgerUnavailable, ProjectionStopped, TallybookError
-from tallybook.projections.blocks import BucketKey, UsageRow
+from tallybook.projections.blocks import BucketKey, UsageRow, by_bucket
 from tallybook.projections.dimensions import encode_dimensions
 from tallybook.projections.fold import fold_page as fold_events
 from tallybook.projections.models import LedgerEvent, ProjectedMeter
@@ -40,7 +40,7 @@ def usage_rows(page: MeterPageUsage) -> list[tuple[BucketKey, UsageRow]]:
     return [
         ((customer_id, start, dimensions), row)
         for part in page.parts
-        for (customer_id, dimensions), rows_by_start in part.rows_by_bucket.items()
+        for (customer_id, dimensions), rows_by_start in by_bucket(part.rows, part.bucket_seconds).items()
         for start, rows in rows_by_start.items()
         for row in rows
     ]
