@@ -74,8 +74,8 @@ class DatabaseFile:
             return
         if has_log:
             self._require_disposable_log()
-        for suffix in (WAL_SUFFIX, SHM_SUFFIX):
-            Path(self.path + suffix).unlink(missing_ok=True)
+            for suffix in (WAL_SUFFIX, SHM_SUFFIX):  # without a log, another process may be creating both
+                Path(self.path + suffix).unlink(missing_ok=True)
         with suppress(OSError):  # SQLite reports why a file cannot be created
             create_private_file(os.path.realpath(self.path), permissions_like(self._permissions_of))
 
