@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import repeat
 
 import msgspec
@@ -24,20 +23,28 @@ class Decision(msgspec.Struct):
     error: TallybookError | None = None
 
 
-@dataclass(frozen=True)
 class RecordedBatch:
     """A batch of meter events that was recorded, and how many of them are new.
 
-    `make_receipts` is called when the receipts are needed. An import whose rows are all new needs none.
+    The receipts are made when they are needed, by the thread that recorded the batch. An import whose rows are all new
+    needs none.
     """
 
-    accepted: int
-    make_receipts: Callable[[], Receipts]
+    def __init__(self, accepted: int, make_receipts: Callable[[], Receipts]) -> None:
+        self.accepted = accepted
+        self._make_receipts = make_receipts
+        self._receipts: Receipts | None = None
 
-    @cached_property
+    @property
     def receipts(self) -> Receipts:
-        """A receipt for each meter event."""
-        return self.make_receipts()
+        """A receipt for each meter event.
+
+        A `cached_property` would hold a lock of all batches until they are made, before Python 3.12: a thread that
+        reads an archive for them would hold up all others.
+        """
+        if self._receipts is None:
+            self._receipts = self._make_receipts()
+        return self._receipts
 
 
 @dataclass(frozen=True, slots=True)

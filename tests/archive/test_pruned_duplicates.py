@@ -64,7 +64,7 @@ def test_threads_with_old_identifiers_hold_up_no_other_thread(metering: Metering
             metering.record_many,
             [event("new-1"), event("old-2"), event("old-2", "9"), event("old-2", "x"), event("new-1"), too_old],
         )
-        archive.wait_until_reached()
+        archive.wait_until_reached(threads=2)
         assert metering.record("tokens", {"customer": "acme", "value": "1"}, identifier="new-2").outcome == "accepted"
         assert outcomes(metering.record_many([event("new-3"), event("new-2")])) == ["accepted", "duplicate"]
         wait_until(lambda: metering.imports.ledger.find_meter_events(["new-1"]))
