@@ -1,7 +1,7 @@
 """Usage blocks: records of one bucket stored as one row, with their totals, and the MessagePack encoding."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import groupby
 
@@ -9,7 +9,7 @@ import msgspec
 
 from ..domain.counting import RevokedCancellation, UsageRecord, effective_usage
 from ..domain.totals import Totals
-from .buckets import HOUR_SECONDS, bucket_end, bucket_start
+from .buckets import DAY_SECONDS, HOUR_SECONDS, bucket_end, bucket_start
 from .change_span import ChangeSpan
 
 BucketKey = tuple[int, int, str]
@@ -111,9 +111,17 @@ class UsageBlock(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return UsageBlock(self.key, earliest, latest, totals, changes, encoded)
 
 
-def by_bucket(rows_by_combination: RowsByCombination, bucket_seconds: int) -> RowsByBucket:
-    """Return new records by the bucket of a size that they occurred in: an hour or a day."""
+def by_bucket(
+    rows_by_combination: RowsByCombination, bucket_seconds: int, days: Collection[int] | None = None
+) -> RowsByBucket:
+    """Return new records by the bucket of a size that they occurred in: an hour or a day.
+
+    `days` are the days on which all of them occurred, if they are known.
+    """
     microseconds = bucket_end(0, bucket_seconds)
+    if days is not None and len(days) == 1 and bucket_seconds == DAY_SECONDS:
+        (day,) = days
+        return {combination: {day * microseconds: rows} for combination, rows in rows_by_combination.items()}
     return {combination: _by_start(rows, microseconds) for combination, rows in rows_by_combination.items()}
 
 

@@ -1,6 +1,6 @@
 """The changes that one page of the ledger makes to the read model of a meter."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -19,7 +19,7 @@ from .blocks import (
 )
 from .buckets import MONTH_SECONDS, bucket_sizes
 from .models import Bucket, CancellationMark, FoldedRules, ProjectedMeter
-from .page_usage import MeterPageUsage, PartUsage
+from .page_usage import MeterPageUsage, PageUsage, PartUsage
 from .unsorted_usage import divide_by_order
 
 
@@ -59,21 +59,25 @@ class MeterDelta(NamedTuple):
     parts: Sequence[PartDelta]
 
 
-def compute_delta(meter_usage: MeterPageUsage) -> MeterDelta:
-    """Return the changes that a page makes to a meter's read model."""
-    parts = [_part_delta(part) for part in meter_usage.parts if part.rows or part.cancellations]
+def compute_deltas(page_usage: PageUsage) -> list[MeterDelta]:
+    """Return the changes that a page makes to the read model of each meter."""
+    return [_meter_delta(meter_usage, page_usage.days) for meter_usage in page_usage.changed]
+
+
+def _meter_delta(meter_usage: MeterPageUsage, days: Collection[int]) -> MeterDelta:
+    parts = [_part_delta(part, days) for part in meter_usage.parts if part.rows or part.cancellations]
     return MeterDelta(meter_usage.meter, meter_usage.has_meter_changes, parts)
 
 
-def _part_delta(part: PartUsage) -> PartDelta:
+def _part_delta(part: PartUsage, days: Collection[int]) -> PartDelta:
     rules = part.folded.rules
     window, has_filter = rules.event_time_window, rules.filter is not None
     rows: RowsByCombination = part.rows
     unsorted_rows: Mapping[BucketKey, Sequence[UsageRow]] = {}
     if window is None:
         changed_months = {larger_key(mark.key, MONTH_SECONDS) for mark in part.cancellations}
-        rows, unsorted_rows = divide_by_order(rows, changed_months)
-    rows_by_bucket = by_bucket(rows, part.bucket_seconds)
+        rows, unsorted_rows = divide_by_order(rows, changed_months, days)
+    rows_by_bucket = by_bucket(rows, part.bucket_seconds, days)
     blocks = blocks_of_rows(rows_by_bucket, has_filter=has_filter)
     unsorted = [UsageBlock.from_rows(key, rows, has_filter=has_filter) for key, rows in unsorted_rows.items()]
     buckets = sum_buckets(blocks)

@@ -76,7 +76,7 @@ def _fold_one_by_one(
     position, event = 0, None
     # What consecutive events mostly share is looked up once: the time of recording of a batch, the meter and the day.
     batch_recorded_at, recorded_at = None, 0
-    event_name, parts, day, day_start = "", None, 0, 0
+    event_name, parts, day, day_start = "", None, None, 0
     try:
         for position, event in zip(*chunk, strict=True):
             if event.recorded_at != batch_recorded_at:
@@ -88,6 +88,7 @@ def _fold_one_by_one(
                 if since_epoch.days != day:
                     day = since_epoch.days
                     day_start = day * DAY_MICROSECONDS
+                    page_usage.days.add(day)
                 occurred_at = day_start + since_epoch.seconds * MICROSECONDS_PER_SECOND + since_epoch.microseconds
                 if event.event_name != event_name:
                     event_name = event.event_name

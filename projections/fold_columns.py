@@ -1,7 +1,8 @@
 """Folds consecutive usage of one batch and meter by columns, which is faster than a loop over its events."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
 from itertools import repeat
 
 from ..domain.meter_event import MeterEventData
@@ -45,12 +46,22 @@ def fold_columns(chunk: EventChunk, page_usage: PageUsage, customer_ids: Mapping
     if not parsed or len(parsed) != len(parts):
         return False
     page_usage.marks.add_event(chunk.positions[0], recorded_at)
-    times = [
-        since.days * DAY_MICROSECONDS + since.seconds * MICROSECONDS_PER_SECOND + since.microseconds
-        for since in since_epoch
-    ]
+    days = {since.days for since in since_epoch}
+    page_usage.days |= days
+    times = _times(since_epoch, days)
     for part, (customers, values) in parsed:
         rows = map(UsageRow, times, chunk.positions, values, repeat(recorded_at))
         rows_of_customers = map(part.rows_of_customers(customer_ids).__getitem__, customers)
         deque(map(list[UsageRow].append, rows_of_customers, rows), maxlen=0)
     return True
+
+
+def _times(since_epoch: Sequence[timedelta], days: Collection[int]) -> list[int]:
+    """Return the times in microseconds; inlined to_microseconds, because this runs for every meter event."""
+    if len(days) == 1:  # that of most chunks, and faster
+        start = since_epoch[0].days * DAY_MICROSECONDS
+        return [start + (since.seconds * MICROSECONDS_PER_SECOND + since.microseconds) for since in since_epoch]
+    return [
+        since.days * DAY_MICROSECONDS + since.seconds * MICROSECONDS_PER_SECOND + since.microseconds
+        for since in since_epoch
+    ]

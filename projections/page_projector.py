@@ -15,7 +15,7 @@ import msgspec
 
 from ..domain.errors import TallybookError
 from .blocks import BucketKey, UsageBlock
-from .deltas import MeterDelta, PartDelta, compute_delta
+from .deltas import MeterDelta, PartDelta, compute_deltas
 from .fold import fold_page
 from .high_water_marks import HighWaterMark
 from .models import CHUNK_SIZE, Bucket, CancellationMark, FoldedRules, LedgerEvent, PinnedRules, ProjectedMeter, RawPage
@@ -91,7 +91,7 @@ def fold_page_in_worker(
         page_usage = fold_page(ledger_page.chunks(), meters, customer_ids, {})
     except (TallybookError, RowAccessUnavailable):
         return b""
-    deltas, marks = map(compute_delta, page_usage.changed), page_usage.marks
+    deltas, marks = compute_deltas(page_usage), page_usage.marks
     worker_deltas = [
         _WorkerMeterDelta(
             delta.meter.event_name,
@@ -224,7 +224,7 @@ class PageProjector:
         local_ids = _LocalCustomerIds()
         page_usage = fold_page(ledger_page.chunks(), meters, local_ids, pinned)
         _replace_local_ids(page_usage, ids_of(list(local_ids)))
-        deltas, marks = [compute_delta(meter_usage) for meter_usage in page_usage.changed], page_usage.marks
+        deltas, marks = compute_deltas(page_usage), page_usage.marks
         last_event = ledger_page.last_event
         if last_event is not None and last_event[0] != ledger_page.position:
             last_event = None

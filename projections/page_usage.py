@@ -79,11 +79,14 @@ class MeterPageUsage:
 class PageUsage:
     """One page: the usage of each of its meters, and its high-water marks.
 
+    `days` are the UTC days on which its meter events occurred, numbered from 1970-01-01.
+
     Parsers are made for the meters of the page alone: a ledger may have thousands, and most pages few events.
     """
 
     def __init__(self, meters: Mapping[str, ProjectedMeter]) -> None:
         self.marks = PageMarks()
+        self.days: set[int] = set()
         self.only_parts = _OnlyParts(self)
         self._known_meters = meters
         self._usage: dict[str, MeterPageUsage] = {}

@@ -32,13 +32,14 @@ its days have more records each, and nothing is left unsorted after it.
 
 
 def divide_by_order(
-    rows_by_combination: RowsByCombination, changed_months: Collection[BucketKey]
+    rows_by_combination: RowsByCombination, changed_months: Collection[BucketKey], days_of_page: Collection[int]
 ) -> tuple[RowsByCombination, Mapping[BucketKey, Sequence[UsageRow]]]:
     """Return the new records in order, and those out of order by month.
 
-    Those of `changed_months`, which have a cancellation, are returned as if they were in order.
+    Those of `changed_months`, which have a cancellation, are returned as if they were in order. So is a page whose
+    usage occurred within a few days.
     """
-    if sum(map(len, rows_by_combination.values())) > MAX_PAGE_RECORDS:
+    if len(days_of_page) < MIN_UNSORTED_DAYS or sum(map(len, rows_by_combination.values())) > MAX_PAGE_RECORDS:
         return rows_by_combination, {}
     in_order: dict[CombinationKey, Sequence[UsageRow]] = {}
     unsorted: dict[BucketKey, Sequence[UsageRow]] = {}

@@ -14,6 +14,7 @@ from tallybook.domain.formulas import Formula
 from tallybook.domain.meter_event import MeterEventData
 from tallybook.domain.rules import Rules
 from tallybook.projections import fold
+from tallybook.projections.buckets import DAY_MICROSECONDS
 from tallybook.projections.fold import fold_page
 from tallybook.projections.fold_columns import fold_columns
 from tallybook.projections.models import FoldedRules, ProjectedMeter, RulesRevision
@@ -83,7 +84,10 @@ def result(chunks: Sequence[EventChunk]) -> object:
         page = fold_page(chunks, METERS, customers, {})
     except ProjectionStopped as error:
         return error.position, str(error)
-    return usage_of(page), customers, page.marks.marks, page.marks.latest
+    rows_by_part = usage_of(page)
+    rows = [row for rows in rows_by_part.values() for rows_of_customer in rows.values() for row in rows_of_customer]
+    assert page.days == {row.occurred_at // DAY_MICROSECONDS for row in rows}
+    return rows_by_part, customers, page.marks.marks, page.marks.latest
 
 
 def is_folded(*events: DecodedEvent) -> bool:
