@@ -4,7 +4,7 @@ import re
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx2
 import pytest
@@ -153,7 +153,7 @@ class _HostPage(BaseHTTPRequestHandler):
 def test_a_browser_shows_it_in_the_named_origin_only(ledger_url: str) -> None:
     """Both names of this computer are origins of their own. The page is accessible, and its links stay in the frame."""
     require_browser()
-    with HTTPServer(("127.0.0.1", 0), _HostPage) as host:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _HostPage) as host:  # a browser may open a connection and send nothing
         threading.Thread(target=host.serve_forever, daemon=True).start()
         port = host.server_address[1]
         origins = f'["http://localhost:{port}"]'
