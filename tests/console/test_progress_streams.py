@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,10 +10,11 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from tallybook.application.interfaces.console.progress_streams import MAX_STREAMS_PER_KEY
+from tallybook.application.interfaces.console.progress_streams import COMMENT_SECONDS, MAX_STREAMS_PER_KEY
 from tallybook.application.jobs.running_task import TaskRun
 
 from tallybook import Metering
+from tests.http.ops.connection import Connection, get_request
 from tests.http.running_server import RunningServer, create_key, serve
 from tests.waiting import wait_until
 
@@ -95,6 +97,25 @@ def test_progress_is_sent_until_the_task_ends(metering: Metering, tmp_path: Path
             assert client.get(path, headers=foreign).status_code == 403
             done.set()
             assert list(received) == [("end", "")]
+
+
+def test_a_browser_that_goes_away_frees_its_streams_at_once(metering: Metering, tmp_path: Path) -> None:
+    """Not when something is sent to it the next time, which may take long if its task makes no progress."""
+    url = f"sqlite:///{tmp_path / 'usage.db'}"
+    with (
+        serve(url, "--console") as server,
+        log_in(server, create_key(url, "read")) as client,
+        running_task(metering) as (task, _, _),
+    ):
+        cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in client.cookies.jar)
+        request = get_request(f"/console/tasks/{task}", f"Cookie: {cookies}", "Sec-Fetch-Site: same-origin")
+        request = request.replace("Host: here", f"Host: 127.0.0.1:{server.port}")
+        for _ in range(3 * MAX_STREAMS_PER_KEY):
+            with Connection(server).send(request) as connection:
+                assert connection.read_until(b"event: progress").startswith(b"HTTP/1.1 200")
+                connection.socket.settimeout(COMMENT_SECONDS / 2)
+                connection.socket.shutdown(socket.SHUT_WR)
+                connection.drain()
 
 
 def test_a_shutdown_ends_open_streams_at_once(metering: Metering, tmp_path: Path) -> None:

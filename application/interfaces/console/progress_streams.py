@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from ....domain.errors import TallybookError
 from ...jobs.tasks import TaskStatus, TaskView
 from ..http.errors import ApiError, rate_limited
+from ..http.process.half_closed import IS_ENDLESS
 from .tasks import progress_text
 
 POLL_SECONDS = 0.5
@@ -59,6 +60,7 @@ class ProgressResponse(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the messages."""
+        scope.setdefault("state", {})[IS_ENDLESS] = True
         try:
             await super().__call__(scope, receive, send)
         finally:

@@ -48,7 +48,7 @@ class Connection:
 
     def read_response(self) -> HttpResponse:
         """Read one response."""
-        head = self._read_until(b"\r\n\r\n").decode()
+        head = self.read_until(b"\r\n\r\n").decode()
         status_line, *lines = head.splitlines()
         pairs = (line.split(": ", 1) for line in lines if line)
         headers = {name.lower(): value for name, value in pairs}
@@ -56,7 +56,7 @@ class Connection:
 
     def read_interim_response(self) -> bytes:
         """Read a response without headers and body, and return its status line."""
-        return self._read_until(b"\r\n\r\n")
+        return self.read_until(b"\r\n\r\n")
 
     def is_closed(self) -> bool:
         """Wait until the server closes the connection, and return whether it sent nothing more."""
@@ -73,7 +73,8 @@ class Connection:
                 size += len(chunk)
         return size
 
-    def _read_until(self, delimiter: bytes) -> bytes:
+    def read_until(self, delimiter: bytes) -> bytes:
+        """Read up to a delimiter, and return what comes before it."""
         while delimiter not in self._read:
             chunk = self.socket.recv(65_536)
             assert chunk, f"closed after {self._read!r}"

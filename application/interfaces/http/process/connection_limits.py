@@ -14,7 +14,7 @@ from ..request_body import new_request_id
 from ..responses import ApiResponse, error_response
 from ..settings import ServerSettings
 from .connection_table import ConnectionTable
-from .half_closed import HalfClosedCheck
+from .half_closed import IS_ENDLESS, HalfClosedCheck
 
 _LINGER_SECONDS = 1.0
 _BODY_HEADERS = {b"content-length", b"transfer-encoding"}
@@ -74,7 +74,12 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def eof_received(self) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride] - as asyncio documents it
-        """Return True, to hold the connection open, if the client has sent complete requests that are not answered."""
+        """Return True, to hold the connection open, if the client has sent complete requests that are not answered.
+
+        An endless response is not held open: nearly all clients that send nothing more have closed the connection.
+        """
+        if self._has_in_state(IS_ENDLESS):
+            return False
         requests = [self._active_cycle, *(cycle for cycle, _ in reversed(self.pipeline))]
         complete = [cycle for cycle in requests if cycle and not (cycle.response_complete or cycle.more_body)]
         if not complete:
@@ -203,13 +208,17 @@ class LimitedProtocol(HttpToolsProtocol):
     def _update_table(self) -> None:
         """Note whether the connection waits for its client: to send a request or, without a key, to read a response."""
         cycle = self._active_cycle
-        if cycle is not None and cycle.scope.get("state", {}).get(IS_AUTHENTICATED):
+        if self._has_in_state(IS_AUTHENTICATED):
             self._is_authenticated = True
         has_request = cycle is not None and not cycle.response_complete and not cycle.more_body
         if has_request and (self._is_authenticated or not self.flow.write_paused):
             self.table.stop_waiting(self)
         else:
             self.table.start_waiting(self, is_authenticated=self._is_authenticated)
+
+    def _has_in_state(self, name: str) -> bool:
+        """Return whether the application has set something in the state of the request that is answered."""
+        return self._active_cycle is not None and bool(self._active_cycle.scope.get("state", {}).get(name))
 
     def _start_header_timer(self) -> None:
         if self._header_timer is None:
