@@ -131,8 +131,9 @@ class PeriodCommands(InvoiceLineCommands):
                 self._ledger.append(periods.collect_events())
             except IntegrityError:
                 continue  # another process closed or reopened a period of the customer meanwhile
-            # As it is stored: at a later time, if another process has recorded by a clock that is ahead.
-            return self._customer_periods(event_name, customer).find_closed(start, end) or closed
+            # As it is stored: at a later time, if another process has recorded by a clock that is ahead, or reopened.
+            stored = self._customer_periods(event_name, customer)
+            return stored.find_closed(start, end) or stored.find_reopened(start, end) or closed
 
     @retry_on_connection_loss
     def preview(

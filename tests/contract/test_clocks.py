@@ -1,10 +1,13 @@
 """The times of recording never decrease, on each store, whatever the clocks of the programs say."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from unittest.mock import patch
 
 import msgspec
 import pytest
 from tallybook.application import AcceptancePolicy, ClockBehind, LedgerCorrupted, Metering
+from tallybook.domain.aggregate import Aggregate
 
 from .persistent_stores import PersistentStore, Step, StoreRejected, decreasing_times_allowed
 
@@ -51,6 +54,25 @@ def test_a_clock_that_is_a_little_behind_records_at_the_time_of_the_last_event(
         metering.cancel("tokens", "a")
         assert times(metering)[-1] == clock.now
         assert metering.verify().is_equal
+
+
+def test_a_closing_that_is_reopened_at_once_is_returned_as_it_is_stored(persistent_store: PersistentStore) -> None:
+    """At the time of the last event, and reopened: no invoice may be made of it."""
+    clock, month = SettableClock(), (datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC))
+    with open_at(persistent_store, clock) as metering, open_at(persistent_store, clock) as other:
+        metering.meters.configure("tokens")
+        metering.record("tokens", USAGE, timestamp=month[1] - timedelta(days=3))
+        clock.now = NOON - timedelta(seconds=30)
+        ledger = metering._ledger  # pyright: ignore[reportPrivateUsage]
+        append = ledger.append
+
+        def append_and_reopen(events: Sequence[Aggregate.Event]) -> None:
+            append(events)
+            other.periods.reopen("tokens", "acme", *month, reason="wrong address")
+
+        with patch.object(ledger, "append", append_and_reopen):
+            period = metering.periods.close("tokens", "acme", *month)
+        assert (period.quantity, period.closed_at, period.reopened_at) == (1, NOON, NOON)
 
 
 def test_a_clock_that_is_far_behind_records_nothing(persistent_store: PersistentStore) -> None:
