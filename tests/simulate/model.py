@@ -183,10 +183,17 @@ class LedgerModel:
         return effective(self.entries(meter, until, by), meter, by.event_time_window)
 
     def totals(
-        self, meter: str, customer: str | None, bounds: Bounds, until: int, *, exact: bool = False
+        self,
+        meter: str,
+        customer: str | None,
+        bounds: Bounds,
+        until: int,
+        rules: Rules | None = None,
+        *,
+        exact: bool = False,
     ) -> ReferenceTotals:
         """Return the totals of the windows that start in a range or, if `exact`, of what occurred in it."""
-        by = self.rules(meter, until)
+        by = rules or self.rules(meter, until)
         return compute_totals(self.counted(meter, until, by), customer, *bounds, by.window_of_range(exact=exact))
 
     def quantity(
@@ -252,10 +259,19 @@ class LedgerModel:
             for customer, start in months
         }
 
-    def digest(self, meter: str, customer: str | None, bounds: Bounds, until: int, *, exact: bool = False) -> str:
+    def digest(
+        self,
+        meter: str,
+        customer: str | None,
+        bounds: Bounds,
+        until: int,
+        rules: Rules | None = None,
+        *,
+        exact: bool = False,
+    ) -> str:
         """Return the SHA-256 of the counted events, as defined by the documentation. See `totals`."""
-        window = self.rules(meter, until).window_of_range(exact=exact)
-        counted = entries_between(self.counted(meter, until), customer, *bounds, window)
+        by = rules or self.rules(meter, until)
+        counted = entries_between(self.counted(meter, until, by), customer, *bounds, by.window_of_range(exact=exact))
         lines = (f"{entry.position},{_iso(entry.occurred_at)},{_digest_value(entry)}\n" for entry in counted)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -276,6 +292,15 @@ class LedgerModel:
                     if (closed_row.stream, bounds_of(closed_row)) != (row.stream, bounds_of(row))
                 ]
         return closed
+
+    def closing_rules(self, meter: str, customer: str, bounds: Bounds, closed_until: int, position: int) -> Rules:
+        """Return the rules of a closing: of the previous closing if that was reopened, or in force at a position."""
+        previous = [
+            row
+            for row in self.rows_of("PeriodClosed", until=closed_until)
+            if (row.fields["event_name"], row.fields["customer"], bounds_of(row)) == (meter, customer, bounds)
+        ]
+        return Rules.from_fields(previous[-1].fields["rules"]) if previous else self.rules(meter, position)
 
     def check_appended(self, rows: Sequence[Row]) -> str | None:
         """Return the first error in appended rows: a gap in the positions, or in the versions of a stream; or None."""

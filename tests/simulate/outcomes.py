@@ -62,6 +62,13 @@ class OperationResult:
         """All states that the operation could read: pairs of a position and a time."""
         return [(head, now) for head in dict.fromkeys(self.heads) for now in dict.fromkeys(self.moments)]
 
+    def decision_times(self, row: Row) -> list[datetime]:
+        """Return the times at which a row may have been decided; it is stored at that of the row before it, if later.
+
+        A limit of age applies to the time of the decision, as a call that waits for others isn't late for that.
+        """
+        return [moment for moment in dict.fromkeys(self.moments) if moment <= row.recorded_at]
+
     @property
     def description(self) -> str:
         """The result in words that are the same in every run of a seed."""

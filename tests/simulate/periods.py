@@ -9,6 +9,7 @@ from tallybook.application import ClosedPeriod, Metering
 from ..properties.naive import counted_range
 from .model import GRACE, Bounds, LedgerModel, Row, bounds_of, counted_range_of
 from .outcomes import OperationResult
+from .rules import Rules
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,9 @@ class Close:
         fields, model = row.fields, result.model
         counted = self._counted_range(model, row.position - 1, row.fields["position"])
         result.expect(counted_range_of(row) == counted, "an unexpected range is counted", row=row, expected=counted)
-        query = (self.event_name, self.customer, counted, row.fields["position"])
+        rules = self._rules(model, row.position - 1, fields["position"])
+        result.expect(Rules.from_fields(fields["rules"]) == rules, "closed under other rules", row=row, expected=rules)
+        query = (self.event_name, self.customer, counted, fields["position"], rules)
         result.expect(
             fields["position"] in result.heads, "the frozen totals are of a position outside the operation", row=row
         )
@@ -90,8 +93,11 @@ class Close:
     def _counted_range(self, model: LedgerModel, closed_until: int, position: int) -> Bounds:
         """Return the range of the usage in a closing under the rules at a position."""
         rows = model.closed_rows(self.event_name, self.customer, closed_until)
-        window = model.rules(self.event_name, position).event_time_window
+        window = self._rules(model, closed_until, position).event_time_window
         return counted_range(self.bounds, window, [(bounds_of(row), counted_range_of(row)) for row in rows])
+
+    def _rules(self, model: LedgerModel, closed_until: int, position: int) -> Rules:
+        return model.closing_rules(self.event_name, self.customer, self.bounds, closed_until, position)
 
 
 @dataclass(frozen=True)

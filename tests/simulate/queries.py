@@ -13,6 +13,7 @@ from .meters import matches_meter
 from .model import Bounds, LedgerModel, Row, VerdictAndContribution, bounds_of, counted_range_of
 from .outcomes import OperationResult
 from .periods import matches_row
+from .rules import Rules
 
 Compare = Callable[[LedgerModel, int, Any], object]
 """Compares a result with the model at a position: returns a description of the difference, or None."""
@@ -210,13 +211,13 @@ def _compare_adjustment(model: LedgerModel, head: int, row: Row, adjustment: Adj
     """Return the difference of a closing's adjustment from the model, under the rules in force at the closing."""
     fields, counted = row.fields, counted_range_of(row)
     meter, customer = fields["event_name"], fields["customer"]
-    rules = model.rules(meter, fields["position"])
+    rules = Rules.from_fields(fields["rules"])
     before = model.verdicts(meter, customer, counted, fields["position"], rules, exact=True)
     now = model.verdicts(meter, customer, counted, head, rules, exact=True)
     expected_total = model.quantity(meter, customer, counted, head, rules, exact=True)
     by_rules = Fraction(0)
     if rules != model.rules(meter, head):
-        by_rules = model.quantity(meter, customer, counted, head) - expected_total
+        by_rules = model.quantity(meter, customer, counted, head, exact=True) - expected_total
     touched = {name for name, stood in now.items() if before.get(name) != stood}
     if adjustment is None:
         return _mismatch(None, (touched, by_rules)) if touched or by_rules else None
