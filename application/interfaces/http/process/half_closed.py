@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 IS_ENDLESS = "is_endless"
 """The name in the state of a request whose response ends when its client sends nothing more.
 
-It is sent until something else ends it, with long pauses, in which nothing would show that its client is gone.
+Such a response has long pauses, in which nothing else shows that its client is gone.
 """
 FIRST_CHECK_SECONDS = 0.5
 """The time until the first interim response. It is doubled each time, because clients accept only a few."""
