@@ -11,6 +11,8 @@ from .tree import PACKAGES, ROOT, run
 RUFF_CHECK = ("-m", "ruff", "check", "--no-cache")
 RUFF_FORMAT = ("-m", "ruff", "format", "--check", "--no-cache")
 PYRIGHT = ("-m", "pyright", "--warnings", "--pythonpath", sys.executable)
+NODE_OPTIONS = {"NODE_OPTIONS": "--max-semi-space-size=128"}
+"""With more memory for young objects, pyright needs a seventh less processor time."""
 
 
 @pytest.mark.parametrize("tool", [RUFF_CHECK, RUFF_FORMAT], ids=["ruff check", "ruff format"])
@@ -27,7 +29,7 @@ def test_pyright_reports_nothing(tmp_path: Path) -> None:
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "typings", tmp_path / "typings", symlinks=True)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    status, output = run(*PYRIGHT, folder=tmp_path)
+    status, output = run(*PYRIGHT, folder=tmp_path, environment=NODE_OPTIONS)
     if status != 0:
         pytest.fail(output.replace(f"{tmp_path}/", ""), pytrace=False)
 

@@ -19,7 +19,7 @@ def run(*command: str, folder: Path = ROOT, environment: Mapping[str, str] | Non
         env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
     return completed.returncode, completed.stdout + completed.stderr

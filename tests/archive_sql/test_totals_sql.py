@@ -10,6 +10,7 @@ from tallybook.application.archive.sql.dialects import DialectName
 
 from ..notation import Clock, moment
 from ..properties.histories import LIFTED
+from ..sampling import examples
 from .comparison import Rows, compare, decimal_rows, total_rows
 from .engines import SqlEngine, stored_events
 from .histories import HISTORIES, Query, Rules, Step, ledger_of
@@ -18,7 +19,7 @@ from .planted_faults import FAULTS, finds_fault
 START, END = moment("2026-11-01T00:00"), moment("2026-12-01T00:00")
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(200))
 @given(history=HISTORIES)
 def test_sql_has_the_results_of_the_ledger(
     engines: Mapping[DialectName, SqlEngine], history: tuple[Rules, Sequence[Step], Sequence[Query]]

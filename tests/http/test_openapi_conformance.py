@@ -48,7 +48,9 @@ def test_operations_with_an_access_key(server: SdkServer, tmp_path: Path, phase:
         if not operation.by_session and (phase == "coverage" or operation.name != "revoke_access_key")
     ]
     if phase == "coverage":  # it sends the same requests each time, 100 for an operation
-        names = sample(names, len(names) // 6)
+        names = sample(names, len(names) // 10)
+    elif phase == "fuzzing":
+        names = sample(names, len(names) // 2)
     only = [option for name in names for option in ("--include-operation-id", name)]
     _run(server, tmp_path, server.admin_key, "--phases", phase, "--max-examples", "5", *only)
 
