@@ -58,7 +58,7 @@ class MeteringParts:
         self._usage_commands = UsageCommands(ledger, policy, clock)
         self._cancellation_commands = CancellationCommands(ledger, policy, clock)
         self._fresh_read_models = FreshReadModels(
-            self._projector, read_models, self._generations.switch_to_current_rules
+            self._projector, read_models, self._generations.switch_to_current_rules, lambda: ledger.recorded_head
         )
         meter_queries = MeterQueryFactory(ledger, self._fresh_read_models)
         self._total_queries = TotalQueries(ledger, meter_queries, self._projector)

@@ -19,7 +19,6 @@ from .page_projector import PageProjector
 from .page_reader import ledger_gap_error, page_of_events
 from .ports import (
     BulkLedgerReader,
-    PageFold,
     ReadModelReader,
     ReadModelStore,
     ReadModelWriter,
@@ -117,13 +116,15 @@ class Projector:
         return position
 
     @contextmanager
-    def fold_of_next_page(self, start: ProjectionStart) -> Generator[PageFold]:
-        """Yield the fold of the page after the position of the read models, up to the head of `start`.
+    def fold_of_few_events(self, start: ProjectionStart | None) -> Generator["FewEventsFold"]:
+        """Yield the fold of the events after the position of the read models, if they are few.
 
-        It raises ProjectionStopped at an event that can't be folded: `catch_up` projects those before it.
+        They are those up to the head of `start`, or to that of the ledger when they are folded. The fold raises
+        ProjectionStopped at an event that can't be folded: `catch_up` projects those before it.
         """
-        with self._page_projector(start.head - start.position) as page_projector, self._take_id_cache() as id_cache:
-            yield partial(self._fold_next, page_projector, id_cache, start.head, None)
+        with self._page_projector(MAX_FEW_EVENTS) as page_projector, self._take_id_cache() as id_cache:
+            fold_up_to = partial(self._fold_next, page_projector, id_cache)
+            yield FewEventsFold(self.head, fold_up_to, None if start is None else start.head)
 
     def _page_projector(self, events: int) -> PageProjector:
         return PageProjector(self.ledger, self.page_size, self.max_cancellations, events, self.workers)
@@ -226,6 +227,31 @@ class Projector:
                 "They are corrupted; open the ledger again to rebuild them."
             )
         return page_of_events(events, position) if events and events[-1][0] >= until else None
+
+
+class FewEventsFold:
+    """Folds the next page if it has few events. `head` is the position of the newest event, if it was read."""
+
+    def __init__(
+        self,
+        read_head: Callable[[], int],
+        fold_up_to: Callable[[int, int | None, ReadModelReader], Callable[[ReadModelWriter], None] | None],
+        head: int | None,
+    ) -> None:
+        self._read_head = read_head
+        self._fold_up_to = fold_up_to
+        self._known_head = head
+        self.head: int | None = None
+
+    def __call__(self, reader: ReadModelReader) -> Callable[[ReadModelWriter], None] | None:
+        """Fold the events after the reader's position; return a function that writes them, or None."""
+        head = self._known_head
+        if head is None:
+            head = reader.ledger_head()
+            self.head = head = self._read_head() if head is None else head
+        if head - reader.position() > MAX_FEW_EVENTS:
+            return None
+        return self._fold_up_to(head, None, reader)
 
 
 def reset_if_other_ledger(ledger: BulkLedgerReader, read_models: ResettableReadModelStore) -> None:

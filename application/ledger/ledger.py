@@ -57,6 +57,7 @@ class Ledger(Application[str]):
         self.store = store
         super().__init__({"ORIGINATOR_ID_TYPE": "text"})
         self.ledger_recorder = cast(EventRecorder, self.recorder)
+        self._recorded_head = 0
 
     def construct_env(self, name: str, env: EnvType | None = None) -> Environment:
         """Return the settings passed to this ledger, without those of the process's environment."""
@@ -75,6 +76,11 @@ class Ledger(Application[str]):
     def head(self) -> int:
         """Return the position of the newest event; 0 if the ledger is empty."""
         return self.ledger_recorder.head()
+
+    @property
+    def recorded_head(self) -> int:
+        """The position of the newest meter event that this process has recorded; 0 before the first."""
+        return self._recorded_head
 
     def read_page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
         """Return up to `limit` events after the position `after`, in order."""
@@ -278,7 +284,10 @@ class Ledger(Application[str]):
         attach_to_rows: EntriesForPositions | None = (
             None if attach is None else lambda positions: attach(by_identifier(positions))
         )
-        return by_identifier(self.ledger_recorder.insert_rows(rows, versions, attach_to_rows))
+        positions = self.ledger_recorder.insert_rows(rows, versions, attach_to_rows)
+        if positions:
+            self._recorded_head = positions[-1]
+        return by_identifier(positions)
 
     @contextmanager
     def exclusive(self) -> Generator[ExclusiveLedger]:

@@ -21,6 +21,7 @@ _MAX_ATTEMPTS = 100
 class _State(Enum):
     UNKNOWN = auto()
     CURRENT = auto()
+    LIKELY_BEHIND = auto()
     BEHIND = auto()
     OUTDATED_RULES = auto()
 
@@ -29,11 +30,18 @@ class FreshReadModels:
     """Opens read sessions on read models that are up to date."""
 
     def __init__(
-        self, projector: Projector, read_models: ResettableReadModelStore, switch_to_current_rules: Callable[[], None]
+        self,
+        projector: Projector,
+        read_models: ResettableReadModelStore,
+        switch_to_current_rules: Callable[[], None],
+        recorded_head: Callable[[], int],
     ) -> None:
+        """Initialize. `recorded_head` returns the position of the newest event that this process has recorded."""
         self._projector = projector
         self._read_models = read_models
         self._switch_to_current_rules = switch_to_current_rules
+        self._recorded_head = recorded_head
+        self._last_position = 0
 
     @contextmanager
     def session(self, *, accept_outdated_rules: bool = False) -> Generator[ReadModelReader]:
@@ -46,14 +54,14 @@ class FreshReadModels:
         """
         head: int | None = None
         waiting_since = time.monotonic()
-        state, attempts, position = _State.UNKNOWN, 0, 0
+        state, attempts, position = self._expected_state(), 0, 0
         start: ProjectionStart | None = None
         while attempts < _MAX_ATTEMPTS:
             check_interruption()
             attempts += 1
             with ExitStack() as session:
                 try:
-                    read_models = self._update(state, start, session)
+                    read_models, seen_head = self._update(state, start, session)
                 except DatabasePermissionDenied as error:
                     if time.monotonic() - waiting_since > PROJECTION_TIMEOUT_SECONDS:
                         raise _projection_stale(position, head or 0) from error
@@ -63,9 +71,9 @@ class FreshReadModels:
                     state = _State.UNKNOWN
                     continue
                 read_models = read_models or self._open(session)
-                position = 0 if read_models is None else read_models.position()
+                position = self._last_position = 0 if read_models is None else read_models.position()
                 if head is None:
-                    head = self._head(read_models)
+                    head = self._head(read_models) if seen_head is None else seen_head
                 state = self._state(read_models, position, head)
                 is_accepted = accept_outdated_rules and attempts == _MAX_ATTEMPTS and state is _State.OUTDATED_RULES
                 start = None
@@ -94,17 +102,32 @@ class FreshReadModels:
         with self.session() as read_models:
             return read_models.position()
 
-    def _update(self, state: _State, start: ProjectionStart | None, session: ExitStack) -> ReadModelReader | None:
-        """Update read models that were found in a state. Return them if that has opened them until `session` ends."""
-        if state is _State.OUTDATED_RULES:
-            self._switch_to_current_rules()
-        elif state is _State.BEHIND:
-            if start is not None and start.head - start.position <= MAX_FEW_EVENTS:
-                # If one of the events can't be folded, `catch_up` projects those before it.
-                with suppress(ProjectionStopped), self._projector.fold_of_next_page(start) as fold:
-                    return session.enter_context(self._read_models.session_after_next_page(fold))
+    def _expected_state(self) -> _State:
+        """Return LIKELY_BEHIND if this process has recorded a few events since its last query, otherwise UNKNOWN.
+
+        A query then starts with the page of these events, instead of finding out first that they are missing. This
+        saves a session: a quota check records an event and reads a total.
+        """
+        is_behind = 0 < self._last_position < self._recorded_head() <= self._last_position + MAX_FEW_EVENTS
+        return _State.LIKELY_BEHIND if is_behind else _State.UNKNOWN
+
+    def _update(
+        self, state: _State, start: ProjectionStart | None, session: ExitStack
+    ) -> tuple[ReadModelReader | None, int | None]:
+        """Update read models that were found in a state.
+
+        Return them if that has opened them until `session` ends, and the head of the ledger if it was read.
+        """
+        has_few_events = start is not None and start.head - start.position <= MAX_FEW_EVENTS
+        if state is _State.LIKELY_BEHIND or (state is _State.BEHIND and has_few_events):
+            # If one of the events can't be folded, `catch_up` projects those before it.
+            with suppress(ProjectionStopped, ReadModelsMissing), self._projector.fold_of_few_events(start) as fold:
+                return session.enter_context(self._read_models.session_after_next_page(fold)), fold.head
+        if state is _State.BEHIND:
             self._projector.catch_up(start=start)
-        return None
+        elif state is _State.OUTDATED_RULES:
+            self._switch_to_current_rules()
+        return None, None
 
     def _open(self, session: ExitStack) -> ReadModelReader | None:
         """Open the read models until `session` ends; return None if another process has to create them first."""
